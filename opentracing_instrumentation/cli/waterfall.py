@@ -1,0 +1,471 @@
+"""Finished spans as a picture: one tree per trace, each span with its bar on the time axis of the trace.
+
+Spans of every kind - opentracing's MockSpan, basictracer's BasicSpan, OpenTelemetry's ReadableSpan, and the
+mappings that `to_json` gives - become a `SpanRecord` first. All else here knows that class alone.
+
+What a span holds may come from a stranger's request, so no name, tag or error reaches the terminal with its
+control characters, and none is read as markup. Clocks differ between machines: a bar begins where the bar of
+its parent begins, at the earliest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
+
+try:
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+except ImportError as missing:
+    raise ImportError(
+        'the waterfall needs rich: pip install "opentracing_instrumentation[cli]"', name=missing.name
+    ) from missing
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class SpanRecord:
+    """One finished span, whichever tracer made it.
+
+    Arguments: the ids as hexadecimal text; `parent_id` is None for a root; `kind` as in the tag `span.kind`;
+    `start` in seconds since the epoch and `duration` in seconds; `tags` whose values JSON can hold;
+    `error`, what went wrong in one line, or None.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    name: str = ""
+    service: str | None = None
+    kind: str | None = None
+    start: float = 0.0
+    duration: float = 0.0
+    tags: Mapping[str, Scalar] = field(default_factory=dict)
+    error: str | None = None
+
+    @classmethod
+    def of(cls, span: Any, service: str | None = None) -> SpanRecord:
+        """The record of a span, or of a mapping with the names of the fields above; other keys are ignored.
+
+        `service` names the service where the span itself does not; an OpenTelemetry resource does.
+        Raises TypeError for what is no span.
+        """
+        if isinstance(span, SpanRecord):
+            record = span
+        elif isinstance(span, Mapping):
+            record = _of_mapping(span)
+        elif hasattr(span, "operation_name"):
+            record = _of_opentracing(span)
+        elif hasattr(span, "attributes"):
+            record = _of_opentelemetry(span)
+        else:
+            raise TypeError(f"not a finished span: {type(span).__name__}")
+        return record if record.service else replace(record, service=service)
+
+    @property
+    def end(self) -> float:
+        """When the span finished, in seconds since the epoch."""
+        return self.start + self.duration
+
+
+def to_json(spans: Iterable[Any]) -> str:
+    """The spans as a JSON list of objects, one per span, with the fields of `SpanRecord`."""
+    return json.dumps([asdict(SpanRecord.of(span)) for span in spans], indent=2)
+
+
+def from_json(text: str) -> list[SpanRecord]:
+    """The spans that `to_json` wrote. Raises ValueError where the text is not JSON."""
+    return [SpanRecord.of(span) for span in json.loads(text)]
+
+
+def render(spans: Iterable[Any], *, file: IO[str] | None = None, width: int | None = None) -> None:
+    """Write the traces, the earliest first, to `file` (default: standard output).
+
+    A terminal gets colours, anything else plain text, and a file that is not in Unicode gets ASCII.
+    Siblings of one name are folded into one line from the fourth on: their number, and the sum of
+    their durations. `width` in columns; default: that of the terminal, 80 without one.
+    """
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as drawn:
+        for line in _lines(spans, console.width):
+            console.print(line, no_wrap=True, overflow="crop", crop=True)
+    text = drawn.get()
+    if console.options.ascii_only:
+        text = text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+    console.file.write(text)
+
+
+# From spans to records.
+
+
+def _of_mapping(span: Mapping[str, Any]) -> SpanRecord:
+    known: dict[str, Any] = {each.name: span[each.name] for each in fields(SpanRecord) if each.name in span}
+    for name in ("start", "duration"):
+        known[name] = _seconds(known.get(name, 0.0))
+    for name in ("trace_id", "span_id", "name"):
+        known[name] = _string(known.get(name, ""))
+    for name in ("parent_id", "service", "kind", "error"):
+        known[name] = None if known.get(name) is None else _string(known[name])
+    known["tags"] = _scalars(known.get("tags") or {})
+    return SpanRecord(**known)
+
+
+def _of_opentracing(span: Any) -> SpanRecord:
+    tags = _scalars(span.tags or {})
+    duration = span.duration if hasattr(span, "duration") else span.finish_time - span.start_time
+    return SpanRecord(
+        trace_id=_identifier(span.context.trace_id, 16) or "",
+        span_id=_identifier(span.context.span_id, 16) or "",
+        parent_id=_identifier(span.parent_id, 16),
+        name=_string(span.operation_name),
+        kind=_string(tags["span.kind"]) if "span.kind" in tags else None,
+        start=_seconds(span.start_time),
+        duration=max(0.0, _seconds(duration)),
+        tags=tags,
+        error=_logged_error(tags, [log.key_values for log in span.logs]),
+    )
+
+
+def _of_opentelemetry(span: Any) -> SpanRecord:
+    service = span.resource.attributes.get("service.name")
+    return SpanRecord(
+        trace_id=_identifier(span.context.trace_id, 32) or "",
+        span_id=_identifier(span.context.span_id, 16) or "",
+        parent_id=_identifier(span.parent.span_id, 16) if span.parent else None,
+        name=_string(span.name),
+        service=None if service is None else _string(service),
+        kind=span.kind.name.lower(),
+        start=_seconds((span.start_time or 0) / 1e9),
+        duration=max(0.0, _seconds(((span.end_time or 0) - (span.start_time or 0)) / 1e9)),
+        tags=_scalars(span.attributes or {}),
+        error=_status_error(span.status, [event.attributes or {} for event in span.events]),
+    )
+
+
+def _logged_error(tags: Mapping[str, Scalar], logs: Sequence[Mapping[str, Any]]) -> str | None:
+    """The error by OpenTracing's conventions: the tag `error`, and a log that tells which."""
+    tag = tags.get("error")
+    if not tag or tag == "false":
+        return None
+    for log in reversed(logs):
+        cause = next((log[key] for key in ("error.object", "payload", "message") if log.get(key)), None)
+        if cause is not None:
+            kind = type(cause) if isinstance(cause, BaseException) else log.get("error.kind")
+            return _error_line(getattr(kind, "__name__", kind), log.get("message") or cause)
+    return "error" if tag in (True, "true") else _string(tag)
+
+
+def _status_error(status: Any, events: Sequence[Mapping[str, Any]]) -> str | None:
+    """The error by OpenTelemetry's conventions: the status, and an exception event that tells which."""
+    if status.status_code.name != "ERROR":
+        return None
+    for event in reversed(events):
+        if "exception.type" in event:
+            return _error_line(event["exception.type"], event.get("exception.message"))
+    return _string(status.description or "error")
+
+
+def _error_line(kind: object, message: object) -> str:
+    return ": ".join(_string(part) for part in (kind, message) if part) or "error"
+
+
+def _identifier(value: Any, digits: int) -> str | None:
+    if isinstance(value, int):
+        return f"{value:0{digits}x}" if value else None
+    return None if value is None else _string(value)
+
+
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def _scalars(tags: Mapping[Any, Any]) -> dict[str, Scalar]:
+    return {_string(key): _scalar(value) for key, value in tags.items()}
+
+
+def _scalar(value: object) -> Scalar:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and value.bit_length() <= 64:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return _string(value)
+
+
+def _string(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # a value's own __str__ may do anything
+        return f"<{type(value).__name__}>"
+
+
+# From records to a tree.
+
+
+class _Node:
+    """One line of the picture: a span, or several of one name, with what lies below them."""
+
+    def __init__(self, *nodes: _Node, span: SpanRecord | None = None) -> None:
+        self.spans = [span] if span else [each for node in nodes for each in node.spans]
+        self.children = [child for node in nodes for child in node.children]
+
+    @property
+    def first(self) -> SpanRecord:
+        return self.spans[0]
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """What siblings have in common that may share a line."""
+        return self.first.name, self.first.service, self.first.error
+
+
+def _traces(spans: Iterable[Any]) -> list[list[SpanRecord]]:
+    """The spans of each trace by their start, the earliest trace first."""
+    traces: dict[str, list[SpanRecord]] = {}
+    for span in sorted(map(SpanRecord.of, spans), key=lambda span: span.start):
+        traces.setdefault(span.trace_id, []).append(span)
+    return list(traces.values())
+
+
+def _forest(spans: Sequence[SpanRecord]) -> list[_Node]:
+    """The spans below their parents. A root is a span whose parent is not there, or is its own descendant."""
+    nodes = [_Node(span=span) for span in spans]
+    by_id: dict[str | None, _Node] = {}
+    for node in nodes:
+        by_id.setdefault(node.first.span_id, node)
+    roots: list[_Node] = []
+    for node in nodes:
+        parent = by_id.get(node.first.parent_id)
+        (parent.children if parent else roots).append(node)
+    reached: set[_Node] = set()
+    for root in roots:
+        _reach(root, reached)
+    for node in nodes:
+        if node not in reached:  # no root leads here: it lies on a cycle, which is cut above it
+            roots.append(node)
+            _reach(node, reached)
+    return roots
+
+
+def _reach(root: _Node, reached: set[_Node]) -> None:
+    """Note what lies below the root, and drop the edges that lead back."""
+    reached.add(root)
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        node.children = [child for child in node.children if child not in reached]
+        reached.update(node.children)
+        waiting += node.children
+
+
+_FOLDED_FROM = 4
+
+
+def _folded(siblings: Sequence[_Node]) -> list[_Node]:
+    groups: dict[tuple[object, ...], list[_Node]] = {}
+    for node in siblings:
+        groups.setdefault(node.alike, []).append(node)
+    folded = [
+        _Node(*group) if len(group) >= _FOLDED_FROM else node
+        for group in groups.values()
+        for node in (group[:1] if len(group) >= _FOLDED_FROM else group)
+    ]
+    return sorted(folded, key=lambda node: node.first.start)
+
+
+# From a tree to lines.
+
+
+@dataclass
+class _Layout:
+    """The columns of one trace: label, service, bar and duration, and what the bar spans in seconds."""
+
+    start: float
+    seconds: float
+    colours: Mapping[str, str]
+    label: int
+    service: int
+    bar: int
+
+    @classmethod
+    def of(cls, spans: Sequence[SpanRecord], roots: Sequence[_Node], width: int) -> _Layout:
+        services = dict.fromkeys(_shown(span.service) for span in spans if span.service)
+        service = min(12, max(map(cell_len, services))) + _GAP if services else 0
+        bar = min(40, max(8, width // 5))
+        start = min(root.first.start for root in roots)
+        return cls(
+            start=start,
+            seconds=max(span.end for span in spans) - start,
+            colours={name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(services)},
+            label=max(8, width - service - bar - _DURATION - 2 * _GAP),
+            service=service,
+            bar=bar,
+        )
+
+
+class _Place(NamedTuple):
+    """Where a node stands: below which guides, after which start of its parent's bar."""
+
+    node: _Node
+    guides: str = ""
+    branch: str = ""
+    floor: float = -math.inf
+
+
+_GAP = 2
+_DURATION = 7
+_COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "bright_cyan", "bright_magenta", "bright_yellow")
+_ASCII = str.maketrans("│├└━╸╺‹×·…µ", "||`==-<x-~u")
+
+
+def _lines(spans: Iterable[Any], width: int) -> Iterator[Text]:
+    for number, trace in enumerate(_traces(spans)):
+        if number:
+            yield Text()
+        roots = _forest(trace)
+        layout = _Layout.of(trace, roots, width)
+        yield _heading(trace, layout)
+        waiting = [_Place(root) for root in reversed(_folded(roots))]
+        while waiting:
+            place = waiting.pop()
+            yield from _line(place, layout, width)
+            waiting += reversed(_below(place))
+
+
+def _below(place: _Place) -> list[_Place]:
+    guides = place.guides + {"": "", "├ ": "│ ", "└ ": "  "}[place.branch]
+    floor = max(place.floor, place.node.first.start)
+    children = _folded(place.node.children)
+    last = len(children) - 1
+    return [_Place(node, guides, "└ " if at == last else "├ ", floor) for at, node in enumerate(children)]
+
+
+def _heading(trace: Sequence[SpanRecord], layout: _Layout) -> Text:
+    errors = sum(span.error is not None for span in trace)
+    counts = [(len(trace), "span"), (len(layout.colours), "service"), (errors, "error")]
+    facts = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
+    heading = Text.assemble(("trace ", "dim"), (_shown(trace[0].trace_id), "bold"))
+    heading.append(" · ".join(["", *facts, _duration(layout.seconds)]), "dim")
+    return heading
+
+
+def _line(place: _Place, layout: _Layout, width: int) -> Iterator[Text]:
+    node, error = place.node, place.node.first.error
+    service = _shown(node.first.service or "")
+    colour = "red" if error else layout.colours.get(service, _COLOURS[0])
+    guides = place.guides + place.branch
+    deepest = layout.label // 2
+    if len(guides) > deepest:
+        guides = "…" + guides[1 - deepest :]
+    line = _label(node, guides)
+    line.truncate(layout.label, overflow="ellipsis", pad=True)
+    if layout.service:
+        cell = Text(" " * _GAP + service, layout.colours.get(service, ""))
+        cell.truncate(layout.service, overflow="ellipsis", pad=True)
+        line.append_text(cell)
+    line.append(" " * _GAP + _bar(node.spans, place.floor, layout), colour)
+    line.append(" " * _GAP + _duration(sum(span.duration for span in node.spans)).rjust(_DURATION))
+    yield line
+    if error and error != "error":
+        below = guides.replace("├", "│").replace("└", " ") + ("│ " if node.children else "  ")
+        message = Text.assemble((below, "dim"), (_shown(error), "red"))
+        message.truncate(width, overflow="ellipsis")
+        yield message
+
+
+def _label(node: _Node, guides: str) -> Text:
+    span = node.first
+    label = Text(guides, "dim")
+    if span.error:
+        label.append("! ", "bold red")
+    label.append(_shown(span.name) or "(no name)", "bold red" if span.error else "bold")
+    if len(node.spans) > 1:
+        label.append(f" ×{len(node.spans)}", "bold yellow")
+    if not guides and span.parent_id is not None:
+        label.append(" (parent missing)", "yellow")
+    details = [_details(each) for each in node.spans]
+    common = os.path.commonprefix(details)
+    return label.append(f" {common}" if common == details[0] else f" {common}…", "dim")
+
+
+def _bar(spans: Sequence[SpanRecord], floor: float, layout: _Layout) -> str:
+    """The time of the spans in half columns: never before the floor, never less than a half."""
+    halves = 2 * layout.bar
+    scale = halves / layout.seconds if layout.seconds > 0 else 0.0
+    drawn = bytearray(halves)
+    for span in spans:
+        begin = min(halves - 1, max(0, int((max(span.start, floor) - layout.start) * scale)))
+        end = min(halves, max(begin + 1, round((span.end - layout.start) * scale)))
+        drawn[begin:end] = b"\1" * (end - begin)
+    cells = [_CELLS[drawn[at], drawn[at + 1]] for at in range(0, halves, 2)]
+    if any(span.start < floor for span in spans):
+        cells[drawn.index(1) // 2] = "‹"
+    return "".join(cells)
+
+
+_CELLS = {(0, 0): " ", (1, 0): "╸", (0, 1): "╺", (1, 1): "━"}
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("µs", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * size:
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{_three_digits(seconds)} s"
+
+
+def _three_digits(number: float) -> str:
+    decimals = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{decimals}f}"
+
+
+# The tags that say most about a span; of each group the first that is there. The second column tells
+# the families of names that other columns of the line show, or that only a machine wants.
+_TELLING = (
+    ("http.status_code", "http.response.status_code"),
+    ("http.url", "url.full", "http.route", "url.path"),
+    ("db.statement", "db.query.text", "sql"),
+)
+_SILENT = frozenset(
+    "client component db error exception http net network otel peer sampling server span sql sqlalchemy"
+    " telemetry thread url user_agent".split()
+)
+
+
+def _details(span: SpanRecord) -> str:
+    telling = [
+        next((span.tags[key] for key in group if span.tags.get(key) is not None), None) for group in _TELLING
+    ]
+    telling[1] = _address(telling[1], span.kind)
+    others = [f"{key}={value}" for key, value in span.tags.items() if key.split(".")[0] not in _SILENT]
+    words = " ".join(_shown(part) for part in [*telling, *others] if part is not None)
+    verb = _shown(span.name).rpartition(" ")[2]  # said once: "SQL SELECT" and "SELECT 1" give "SQL SELECT 1"
+    return words.removeprefix(f"{verb} ")
+
+
+def _address(url: Scalar, kind: str | None) -> Scalar:
+    """What a URL tells: where a client asked, what a server was asked for."""
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return url
+    if not parts.netloc:
+        return url
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    return path if kind == "server" else parts.netloc + path
+
+
+_LONGEST = 500
+
+
+def _shown(value: Scalar) -> str:
+    """Text for one line of a terminal: white space folded, nothing in it that moves or hides."""
+    words = " ".join(str(value)[:_LONGEST].split())
+    return "".join(char if char.isprintable() else "�" for char in words)
