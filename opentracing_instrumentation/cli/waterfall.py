@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import IO, Any, NamedTuple
@@ -173,7 +173,8 @@ def _status_error(status: Any, events: Sequence[Mapping[str, Any]]) -> str | Non
 
 
 def _error_line(kind: object, message: object) -> str:
-    return ": ".join(_string(part) for part in (kind, message) if part) or "error"
+    parts = [_string(part) for part in (kind, message) if part is not None]
+    return ": ".join(filter(None, parts)) or "error"
 
 
 def _identifier(value: Any, digits: int) -> str | None:
@@ -214,12 +215,15 @@ class _Node:
     """One line of the picture: a span, or several of one name, with what lies below them."""
 
     def __init__(self, *nodes: _Node, span: SpanRecord | None = None) -> None:
-        self.spans = [span] if span else [each for node in nodes for each in node.spans]
-        self.children = [child for node in nodes for child in node.children]
+        self.spans: list[SpanRecord] = [span] if span else [each for node in nodes for each in node.spans]
+        self.children: list[_Node] = [child for node in nodes for child in node.children]
 
     @property
     def first(self) -> SpanRecord:
         return self.spans[0]
+
+    def start(self) -> float:
+        return self.first.start
 
     @property
     def alike(self) -> tuple[object, ...]:
@@ -271,14 +275,12 @@ _FOLDED_FROM = 4
 
 def _folded(siblings: Sequence[_Node]) -> list[_Node]:
     groups: dict[tuple[object, ...], list[_Node]] = {}
-    for node in siblings:
+    for node in sorted(siblings, key=_Node.start):
         groups.setdefault(node.alike, []).append(node)
-    folded = [
-        _Node(*group) if len(group) >= _FOLDED_FROM else node
-        for group in groups.values()
-        for node in (group[:1] if len(group) >= _FOLDED_FROM else group)
-    ]
-    return sorted(folded, key=lambda node: node.first.start)
+    folded: list[_Node] = []
+    for group in groups.values():
+        folded += [_Node(*group)] if len(group) >= _FOLDED_FROM else group
+    return sorted(folded, key=_Node.start)
 
 
 # From a tree to lines.
@@ -323,7 +325,7 @@ class _Place(NamedTuple):
 _GAP = 2
 _DURATION = 7
 _COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "bright_cyan", "bright_magenta", "bright_yellow")
-_ASCII = str.maketrans("│├└━╸╺‹×·…µ", "||`==-<x-~u")
+_ASCII = str.maketrans("│├└━╸╺◂·…µ", "||`=--<-~u")
 
 
 def _lines(spans: Iterable[Any], width: int) -> Iterator[Text]:
@@ -368,7 +370,7 @@ def _line(place: _Place, layout: _Layout, width: int) -> Iterator[Text]:
     line = _label(node, guides)
     line.truncate(layout.label, overflow="ellipsis", pad=True)
     if layout.service:
-        cell = Text(" " * _GAP + service, layout.colours.get(service, ""))
+        cell = Text().append(" " * _GAP + service, layout.colours.get(service))
         cell.truncate(layout.service, overflow="ellipsis", pad=True)
         line.append_text(cell)
     line.append(" " * _GAP + _bar(node.spans, place.floor, layout), colour)
@@ -383,17 +385,25 @@ def _line(place: _Place, layout: _Layout, width: int) -> Iterator[Text]:
 
 def _label(node: _Node, guides: str) -> Text:
     span = node.first
-    label = Text(guides, "dim")
+    label = Text().append(guides, "dim")
     if span.error:
         label.append("! ", "bold red")
     label.append(_shown(span.name) or "(no name)", "bold red" if span.error else "bold")
     if len(node.spans) > 1:
-        label.append(f" ×{len(node.spans)}", "bold yellow")
+        label.append(f" x{len(node.spans)}", "bold yellow")
     if not guides and span.parent_id is not None:
         label.append(" (parent missing)", "yellow")
     details = [_details(each) for each in node.spans]
-    common = os.path.commonprefix(details)
-    return label.append(f" {common}" if common == details[0] else f" {common}…", "dim")
+    return label.append(f" {_common(details)}", "dim")
+
+
+def _common(details: Sequence[str]) -> str:
+    """What all begin with; an ellipsis stands for the rest."""
+    first, last = min(details), max(details)
+    if first == last:
+        return first
+    same = (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(same, len(first))] + "…"
 
 
 def _bar(spans: Sequence[SpanRecord], floor: float, layout: _Layout) -> str:
@@ -402,12 +412,12 @@ def _bar(spans: Sequence[SpanRecord], floor: float, layout: _Layout) -> str:
     scale = halves / layout.seconds if layout.seconds > 0 else 0.0
     drawn = bytearray(halves)
     for span in spans:
-        begin = min(halves - 1, max(0, int((max(span.start, floor) - layout.start) * scale)))
+        begin = min(halves - 1, max(0, round((max(span.start, floor) - layout.start) * scale)))
         end = min(halves, max(begin + 1, round((span.end - layout.start) * scale)))
         drawn[begin:end] = b"\1" * (end - begin)
     cells = [_CELLS[drawn[at], drawn[at + 1]] for at in range(0, halves, 2)]
     if any(span.start < floor for span in spans):
-        cells[drawn.index(1) // 2] = "‹"
+        cells[drawn.index(1) // 2] = "◂"
     return "".join(cells)
 
 
@@ -433,18 +443,16 @@ _TELLING = (
     ("http.url", "url.full", "http.route", "url.path"),
     ("db.statement", "db.query.text", "sql"),
 )
-_SILENT = frozenset(
-    "client component db error exception http net network otel peer sampling server span sql sqlalchemy"
-    " telemetry thread url user_agent".split()
+_SILENT = re.compile(
+    r"(client|component|db|error|exception|http|net|network|otel|peer|sampling|server|span|sql|sqlalchemy"
+    r"|telemetry|thread|url|user_agent)(\.|$)"
 )
 
 
 def _details(span: SpanRecord) -> str:
-    telling = [
-        next((span.tags[key] for key in group if span.tags.get(key) is not None), None) for group in _TELLING
-    ]
+    telling = [next((span.tags[key] for key in group if span.tags.get(key) is not None), None) for group in _TELLING]
     telling[1] = _address(telling[1], span.kind)
-    others = [f"{key}={value}" for key, value in span.tags.items() if key.split(".")[0] not in _SILENT]
+    others = [f"{key}={value}" for key, value in span.tags.items() if not _SILENT.match(key)]
     words = " ".join(_shown(part) for part in [*telling, *others] if part is not None)
     verb = _shown(span.name).rpartition(" ")[2]  # said once: "SQL SELECT" and "SELECT 1" give "SQL SELECT 1"
     return words.removeprefix(f"{verb} ")
