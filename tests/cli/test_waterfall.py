@@ -81,7 +81,7 @@ def test_a_trace_is_drawn_as_a_tree_beside_its_bars():
 def test_a_wider_terminal_shows_more():
     assert drawn(*ORDER, width=100)[3:] == [
         "  └ POST 201 /orders?gift=1                                   shop       ╺━━━━━━━━━━━━━━╸    30.0 ms",
-        "    └ ! SQL UPDATE article SET stock = stock - ? WHERE name…  shop         ━━━━━━━━━━        20.0 ms",
+        "    └ ! SQL UPDATE article SET stock = stock - ? WHERE name…  shop          ━━━━━━━━━━       20.0 ms",
         f"        {FAILURE}",
     ]
 
@@ -219,7 +219,7 @@ def test_tags_services_errors_and_trace_ids_are_neutralised_too():
     assert lines == [
         "trace [bold]�[2J · 1 span · 1 service · 1 error · 1.00 s",
         "! n [bold]�[2J =[bold]�[2J                 [bold]�[2J  ━━━━━━━━━━━━━━━━   1.00 s",
-        "    [bold]�[2J",
+        "  [bold]�[2J",
     ]
 
 
