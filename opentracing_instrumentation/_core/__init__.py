@@ -1,0 +1,1 @@
+"""What all hooks share: isolation of our own failures, tag names, call shapes, patching, the list of hooks."""

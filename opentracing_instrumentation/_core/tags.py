@@ -1,0 +1,76 @@
+"""Names of tags that OpenTracing's own list lacks, and how the values of sensitive tags are made.
+
+The standard names are those of ``opentracing.ext.tags`` (OpenTracing semantic conventions, "Standard Span tags").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from ipaddress import ip_address
+
+from opentracing.ext import tags as standard
+
+#: The tag for a peer's IPv6 address (OpenTracing semantic conventions).
+PEER_HOST_IPV6 = "peer.ipv6"
+#: How often a request was sent again before the response that was used (retries below the traced call).
+HTTP_RESEND_COUNT = "http.resend_count"
+
+#: What stands in place of a secret.
+REDACTED = "[redacted]"
+
+_USER_INFO = re.compile(r"(?<=//)[^/?#]*@")
+
+
+@lru_cache(maxsize=1024)
+def peer_host_tag(host: str) -> str:
+    """Return the tag that a peer's host belongs in: ``peer.ipv4``, ``peer.ipv6`` or ``peer.hostname``."""
+    try:
+        version = ip_address(host.strip("[]").partition("%")[0]).version
+    except ValueError:
+        return str(standard.PEER_HOSTNAME)
+    return str(standard.PEER_HOST_IPV4) if version == 4 else PEER_HOST_IPV6
+
+
+def redact_url(url: str, secret_parameters: Sequence[str]) -> str:
+    """Return ``url`` without user-info and without the values of secret query parameters.
+
+    Args:
+        url: an absolute URL, as it is to be tagged. Anything else comes back as it is.
+        secret_parameters: patterns of parameter names as in :mod:`fnmatch`, in lower case.
+
+    A fragment that looks like a query (as in OAuth's implicit flow) is treated like one.
+    """
+    if "@" in url:
+        url = _USER_INFO.sub("", url, count=1)
+    return redact_query(url, secret_parameters)
+
+
+def redact_query(url: str, secret_parameters: Sequence[str]) -> str:
+    """Return ``url`` without the values of secret query parameters; see :func:`redact_url`."""
+    start = url.find("?")
+    if start < 0 and (start := url.find("#")) < 0:
+        return url
+    if "=" not in url[start:]:
+        return url
+    patterns = tuple(secret_parameters)
+    return url[: start + 1] + "".join(_redact_parameter(part, patterns) for part in _PARTS.findall(url[start + 1 :]))
+
+
+_PARTS = re.compile(r"[^&;#?]+|[&;#?]")
+
+
+def _redact_parameter(part: str, patterns: tuple[str, ...]) -> str:
+    name, _, value = part.partition("=")
+    if value and is_secret_name(name, patterns):
+        return f"{name}={REDACTED}"
+    return part
+
+
+@lru_cache(maxsize=1024)
+def is_secret_name(name: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether a parameter of this name holds a secret by one of the ``patterns`` (lower case, :mod:`fnmatch`)."""
+    name = name.lower().replace("%5f", "_").replace("%2d", "-")
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

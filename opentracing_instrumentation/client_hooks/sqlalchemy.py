@@ -1,0 +1,116 @@
+"""SQLAlchemy: one client span for each statement that is sent to a driver, by Core and ORM, sync and async.
+
+The events of the class ``Engine`` see the statements of every engine, whenever and by whatever name of
+``create_engine`` it was made; an ``AsyncEngine`` runs on an ``Engine``. A statement ends in ``after_cursor_execute``
+or, if it fails or is cancelled, in ``handle_error``, which is listened to in front of the application's handlers since
+one of those may raise. A statement whose end nobody announces (the option ``skip_user_error_events``, a reset in
+mid-flight) ends with its execution context.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from opentracing.ext import tags as standard
+
+from .._core.calls import idle
+from .._core.patching import Patcher, on_event
+from .._core.safety import report
+from .._core.tags import redact_query
+from ..config import CONFIG
+from ..utils import child_span
+
+_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
+_LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
+
+_tags_by_engine: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+class SQLAlchemyPatcher(Patcher):
+    """Traces SQLAlchemy."""
+
+    library: ClassVar[str | None] = "sqlalchemy"
+    supports = ">=1.4"
+
+    @staticmethod
+    @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")
+    def before_cursor_execute(
+        conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
+        if context is None or idle():
+            return
+        tags = _tags_by_engine.get(conn.engine)
+        if tags is None:
+            tags = _tags_by_engine[conn.engine] = _engine_tags(conn.engine)
+        span = child_span(operation(statement[:_LOOKED_AT]), {**tags, standard.DATABASE_STATEMENT: statement.strip()})
+        context.opentracing_span = span
+        context._opentracing_guard = _Guard(span)
+
+    @staticmethod
+    @on_event("sqlalchemy.engine:Engine", "after_cursor_execute")
+    def after_cursor_execute(
+        conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        """Finish the statement's span."""
+        guard = context and vars(context).pop("_opentracing_guard", None)
+        if guard:
+            guard.release().finish()
+
+    @staticmethod
+    @on_event("sqlalchemy.engine:Engine", "handle_error", insert=True)
+    def handle_error(exception_context: Any) -> None:
+        """Finish the span of a statement that failed."""
+        context = exception_context.execution_context
+        guard = context and vars(context).pop("_opentracing_guard", None)
+        if guard:
+            error = exception_context.original_exception
+            guard.release().__exit__(type(error), error, error.__traceback__)
+
+
+class _Guard:
+    """Finishes the span of a statement that ends unannounced."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def release(self) -> Any:
+        span, self._span = self._span, None
+        return span
+
+    def __del__(self) -> None:
+        if self._span is not None:
+            try:
+                self._span.finish()
+            except Exception as error:
+                report("finishing the span of an abandoned statement", error)
+
+
+def _engine_tags(engine: Any) -> dict[str, Any]:
+    return {
+        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
+        standard.COMPONENT: "sqlalchemy",
+        standard.DATABASE_TYPE: engine.name,
+        standard.DATABASE_INSTANCE: redact_query(repr(engine.url), CONFIG.secret_query_parameters),
+    }
+
+
+@lru_cache(maxsize=1024)
+def operation(statement: str) -> str:
+    """Return the span's name for a statement by the statement's first word, comments aside."""
+    word = _FIRST_WORD.match(statement)
+    return f"SQL {word.group(1).upper()}" if word and word.group(1) else "SQL"
+
+
+patcher: SQLAlchemyPatcher
+set_patcher: Callable[[Patcher], None]
+install_patches: Callable[[], None]
+reset_patches: Callable[[], None]
+
+SQLAlchemyPatcher.configure_hook_module(globals())

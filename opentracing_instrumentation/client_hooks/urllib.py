@@ -1,0 +1,7 @@
+"""urllib: its ``install_patches`` is that of :mod:`.urllib2`, where ``urllib.request`` is traced."""
+
+from __future__ import annotations
+
+from .urllib2 import install_patches, patcher, reset_patches
+
+__all__ = ["install_patches", "patcher", "reset_patches"]

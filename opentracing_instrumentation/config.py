@@ -1,0 +1,149 @@
+"""Every setting of the package: its name, type, default and environment variable, in one table.
+
+A setting is an attribute of :data:`CONFIG`; it is read when it is needed, so it may be changed at any time. At import
+each takes its value from the environment variable ``OPENTRACING_INSTRUMENTATION_<NAME>`` where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "OPENTRACING_INSTRUMENTATION_"
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    accepts: Callable[[object], bool]
+    accepted: str
+    parse: Callable[[str], object]
+    accepted_text: str
+
+
+_TEXT = _Kind(_text, "a string or None", str, "any text")
+_FLAG = _Kind(_flag, "True or False", lambda text: _BOOLEANS[text.strip().lower()], ", ".join(_BOOLEANS))
+_NAMES = _Kind(
+    _names,
+    "a list or tuple of strings",
+    lambda text: [name.strip() for name in text.split(",") if name.strip()],
+    "names with commas between them",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: what kind of value it takes, its default, and what it is for."""
+
+    kind: _Kind
+    default: object
+    purpose: str
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "app_name": Setting(_TEXT, None, "Name of this application."),
+    "caller_name_headers": Setting(
+        _NAMES, [], "Headers of an incoming request that name its caller; the first one present becomes peer.service."
+    ),
+    "callee_name_headers": Setting(
+        _NAMES, [], "Headers of an outgoing request that name the called service; the first becomes peer.service."
+    ),
+    "callee_endpoint_headers": Setting(
+        _NAMES, [], "Headers of an outgoing request that name the endpoint; the first joins the operation's name."
+    ),
+    "secret_query_parameters": Setting(
+        _NAMES,
+        [
+            *("*password*", "*passwd*", "pwd", "pass", "*secret*", "*token*", "*api*key*", "*access*key*"),
+            *(
+                "*auth*",
+                "*signature*",
+                "sig",
+                "*credential*",
+                "*session*",
+                "*private*",
+                "jwt",
+                "code",
+                "odbc_connect",
+                "dsn",
+            ),
+        ],
+        "Patterns (fnmatch, any case) of query parameters whose values never reach a tag.",
+    ),
+    "capture_sql_parameters": Setting(
+        _FLAG, False, "Tag SQL spans with the statement's bound parameters (they are your users' data)."
+    ),
+    "legacy_peer_tags": Setting(_FLAG, False, "Put any host, even a name, into peer.ipv4, as versions before 4.0 did."),
+    "disabled_hooks": Setting(_NAMES, [], "Hooks that install_all_patches() leaves out, by name."),
+}
+
+
+class _Config:
+    """The settings as attributes. Assigning a wrong value raises ``ValueError``; any thread may read or assign."""
+
+    app_name: str | None
+    caller_name_headers: list[str]
+    callee_name_headers: list[str]
+    callee_endpoint_headers: list[str]
+    secret_query_parameters: list[str]
+    capture_sql_parameters: bool
+    legacy_peer_tags: bool
+    disabled_hooks: list[str]
+
+    def __init__(self, app_name: str | None = None, environ: Mapping[str, str] | None = None) -> None:
+        """Take defaults, then the environment, then ``app_name``.
+
+        Args:
+            app_name: name of this application; ``None`` leaves it to the environment.
+            environ: where to look for the variables; nowhere by default.
+
+        Raises:
+            ValueError: a variable has a value that its setting does not accept, or there is no such setting.
+        """
+        for name, setting in SETTINGS.items():
+            default = setting.default
+            setattr(self, name, list(default) if isinstance(default, list) else default)
+        for variable, text in (environ or {}).items():
+            if variable.startswith(PREFIX):
+                self._read(variable, text)
+        if app_name is not None:
+            self.app_name = app_name
+
+    def _read(self, variable: str, text: str) -> None:
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in SETTINGS:
+            known = ", ".join(PREFIX + name.upper() for name in SETTINGS)
+            raise ValueError(f"{variable}={text!r}: there is no such setting; there are {known}")
+        kind = SETTINGS[name].kind
+        try:
+            value = kind.parse(text)
+        except (KeyError, ValueError):
+            raise ValueError(f"{variable}={text!r}: accepted are {kind.accepted_text}") from None
+        setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setting = SETTINGS.get(name)
+        if setting is None:
+            raise AttributeError(f"CONFIG.{name}: there is no such setting; there are {', '.join(SETTINGS)}")
+        if not setting.kind.accepts(value):
+            raise ValueError(f"CONFIG.{name} = {value!r}: accepted is {setting.kind.accepted}")
+        object.__setattr__(self, name, value)
+
+
+#: The settings in force.
+CONFIG = _Config(environ=os.environ)

@@ -1,0 +1,145 @@
+"""What an outgoing HTTP request means, said once for all HTTP client hooks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import opentracing
+from opentracing import Format, Span, UnsupportedFormatException
+from opentracing.ext import tags as standard
+
+from ._core.safety import report
+from ._core.tags import redact_url
+from .config import CONFIG
+from .interceptors import ClientInterceptors
+from .utils import peer_tags, start_child_span
+
+__all__ = [
+    "HOST_PORT_RE",
+    "AbstractRequestWrapper",
+    "ClientInterceptors",
+    "before_http_request",
+    "host_and_port",
+    "split_host_and_port",
+]
+
+#: A host, an IPv6 address in brackets included, and its port.
+HOST_PORT_RE = re.compile(r"^(\[[^\]]*\]|[^:]*):(\d+)$")
+
+
+def before_http_request(request: AbstractRequestWrapper, current_span_extractor: Callable[[], Any]) -> Span:
+    """Begin the span of an outgoing request, show both to the interceptors and inject the span's context.
+
+    Args:
+        request: the request; its ``add_header`` gets the injected headers.
+        current_span_extractor: returns the parent span, or ``None``.
+
+    Returns:
+        the span, which the caller finishes.
+
+    What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
+    """
+    span = start_child_span(
+        operation_name=request.operation, parent=current_span_extractor(), tags=_request_tags(request)
+    )
+    for interceptor in ClientInterceptors.get_interceptors():
+        try:
+            interceptor.process(request=request, span=span)
+        except Exception as error:
+            report(f"interceptor {type(interceptor).__qualname__}", error)
+    _inject(request, span)
+    return span
+
+
+def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
+    host, port = request.host_port
+    tags = {
+        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
+        standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
+        **peer_tags(host, port and int(port)),
+    }
+    try:
+        tags[standard.HTTP_METHOD] = request.method
+    except NotImplementedError:  # a wrapper that names its operation in another way
+        pass
+    service = request.service_name
+    if service:
+        tags[standard.PEER_SERVICE] = service
+    return tags
+
+
+def _inject(request: AbstractRequestWrapper, span: Span) -> None:
+    headers: dict[str, str] = {}
+    try:
+        opentracing.tracer.inject(span_context=span.context, format=Format.HTTP_HEADERS, carrier=headers)
+        for name, value in headers.items():
+            request.add_header(name, value)
+    except UnsupportedFormatException:  # a tracer may well have no way to travel
+        pass
+    except Exception as error:
+        report("injecting the span context into an HTTP request", error)
+
+
+class AbstractRequestWrapper:
+    """An outgoing request, in the terms that :func:`before_http_request` needs. Hooks derive theirs from it."""
+
+    def add_header(self, key: str, value: str) -> None:
+        """Set a header of the request."""
+
+    @property
+    def _headers(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def host_port(self) -> tuple[str | None, int | None]:
+        """Host and port of the peer, each ``None`` if unknown."""
+        return None, None
+
+    @property
+    def service_name(self) -> str | None:
+        """Name of the called service, by the first header of ``CONFIG.callee_name_headers`` that is present."""
+        return self._first_header(CONFIG.callee_name_headers)
+
+    @property
+    def operation(self) -> str:
+        """Name of the span: the method, with the endpoint that a header of ``CONFIG.callee_endpoint_headers`` names."""
+        endpoint = self._first_header(CONFIG.callee_endpoint_headers)
+        return self.method if endpoint is None else f"{self.method}:{endpoint}"
+
+    def _first_header(self, names: list[str]) -> str | None:
+        if not names:
+            return None
+        headers = self._headers
+        return next((headers[name] for name in names if headers.get(name) is not None), None)
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        raise NotImplementedError
+
+    @property
+    def full_url(self) -> str:
+        """The URL of the request; credentials in it are removed before it is tagged."""
+        raise NotImplementedError
+
+
+def split_host_and_port(host_string: str, scheme: str = "http") -> tuple[str, int]:
+    """Split ``"host:port"``.
+
+    Args:
+        host_string: host, with or without a port.
+        scheme: says which port goes without saying: 443 for ``https``, else 80.
+    """
+    match = HOST_PORT_RE.match(host_string)
+    if match:
+        return match.group(1), int(match.group(2))
+    return host_string, 443 if scheme == "https" else 80
+
+
+def host_and_port(url: str) -> tuple[str | None, int | None]:
+    """Return host and port of an ``http`` or ``https`` URL, the scheme's port where it names none."""
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,199 @@
+"""Opening the span of an incoming HTTP request, said once for all kinds of servers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import opentracing
+from opentracing import Format, Span, Tracer
+from opentracing.ext import tags as standard
+
+from ._core.calls import idle
+from ._core.safety import report
+from ._core.tags import peer_host_tag, redact_url
+from .config import CONFIG
+
+__all__ = ["AbstractRequestWrapper", "TornadoRequestWrapper", "WSGIRequestWrapper", "before_request"]
+
+
+def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None) -> Span:
+    """Begin the span of an incoming request, which continues the caller's trace if its headers hold one.
+
+    Args:
+        request: the request.
+        tracer: the tracer; ``opentracing.tracer`` if ``None``.
+
+    Returns:
+        the span, neither current nor finished: see :func:`opentracing_instrumentation.span_in_context`.
+
+    Headers that can't be read begin a new trace; that is logged.
+    """
+    if tracer is None:
+        tracer = opentracing.tracer
+        if idle():
+            return tracer.start_span()
+    try:
+        parent = tracer.extract(format=Format.HTTP_HEADERS, carrier=dict(request.headers.items()))
+    except Exception:
+        logging.exception("trace extract failed: a new trace begins")
+        parent = None
+    return tracer.start_span(operation_name=request.operation, child_of=parent, tags=_request_tags(request))
+
+
+def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
+    try:
+        return _known_tags(request)
+    except Exception as error:
+        report(f"the tags of {type(request).__qualname__}", error)
+        return {standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER}
+
+
+def _known_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
+    tags = {
+        standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER,
+        standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
+        standard.HTTP_METHOD: request.method,
+    }
+    remote_ip = request.remote_ip
+    if remote_ip:
+        tags[standard.PEER_HOST_IPV4 if CONFIG.legacy_peer_tags else peer_host_tag(remote_ip)] = remote_ip
+    caller = request.caller_name
+    if caller:
+        tags[standard.PEER_SERVICE] = caller
+    remote_port = request.remote_port
+    if remote_port:
+        tags[standard.PEER_PORT] = remote_port
+    return tags
+
+
+class AbstractRequestWrapper:
+    """An incoming request, in the terms that :func:`before_request` needs."""
+
+    @property
+    def caller_name(self) -> str | None:
+        """Name of the calling service, by the first header of ``CONFIG.caller_name_headers`` that is present."""
+        for name in CONFIG.caller_name_headers:
+            caller = self.headers.get(name.lower())
+            if caller is not None:
+                return caller
+        return None
+
+    @property
+    def full_url(self) -> str:
+        """The URL of the request; credentials in it are removed before it is tagged."""
+        raise NotImplementedError
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; names are looked up in lower case."""
+        raise NotImplementedError
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        raise NotImplementedError
+
+    @property
+    def remote_ip(self) -> str | None:
+        """Address of the client."""
+        raise NotImplementedError
+
+    @property
+    def remote_port(self) -> str | int | None:
+        """Port of the client, in whatever type the server gives it; ``None`` if unknown."""
+        return None
+
+    @property
+    def server_port(self) -> str | int | None:
+        """Port of the server, likewise."""
+        return None
+
+    @property
+    def operation(self) -> str:
+        """Name of the span."""
+        return self.method
+
+
+class TornadoRequestWrapper(AbstractRequestWrapper):
+    """A ``tornado.httputil.HTTPServerRequest``."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+
+    @property
+    def full_url(self) -> str:
+        return self.request.full_url()  # type: ignore[no-any-return]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.request.headers  # type: ignore[no-any-return]
+
+    @property
+    def method(self) -> str:
+        return self.request.method  # type: ignore[no-any-return]
+
+    @property
+    def remote_ip(self) -> str | None:
+        return self.request.remote_ip  # type: ignore[no-any-return]
+
+
+class WSGIRequestWrapper(AbstractRequestWrapper):
+    """A WSGI environment (PEP 3333)."""
+
+    def __init__(self, wsgi_environ: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self.wsgi_environ = wsgi_environ
+        self._headers = headers
+
+    @classmethod
+    def from_wsgi_environ(cls, wsgi_environ: Mapping[str, Any]) -> WSGIRequestWrapper:
+        """Take the headers from the ``HTTP_*`` variables: names in lower case, with dashes."""
+        return cls(
+            wsgi_environ,
+            {
+                name[5:].replace("_", "-").lower(): value
+                for name, value in wsgi_environ.items()
+                if name.startswith("HTTP_")
+            },
+        )
+
+    @property
+    def full_url(self) -> str:
+        """The URL, put together as PEP 3333 ("URL Reconstruction") says, without a default port."""
+        environ = self.wsgi_environ
+        scheme = environ["wsgi.url_scheme"]
+        url = f"{scheme}://{environ.get('HTTP_HOST') or self._server(scheme)}"
+        url += _quoted(environ.get("SCRIPT_NAME", "")) + _quoted(environ.get("PATH_INFO", ""))
+        query = environ.get("QUERY_STRING")
+        return f"{url}?{query}" if query else url
+
+    def _server(self, scheme: str) -> str:
+        name, port = self.wsgi_environ["SERVER_NAME"], str(self.wsgi_environ["SERVER_PORT"])
+        return str(name) if port == ("443" if scheme == "https" else "80") else f"{name}:{port}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+    @property
+    def method(self) -> str:
+        return self.wsgi_environ["REQUEST_METHOD"]  # type: ignore[no-any-return]
+
+    @property
+    def remote_ip(self) -> str | None:
+        return self.wsgi_environ.get("REMOTE_ADDR")
+
+    @property
+    def remote_port(self) -> str | int | None:
+        return self.wsgi_environ.get("REMOTE_PORT")
+
+    @property
+    def server_port(self) -> str | int | None:
+        return self.wsgi_environ.get("SERVER_PORT")
+
+
+def _quoted(path: str) -> str:
+    """Quote a path of a WSGI environment, whose characters are bytes (PEP 3333, "Unicode Issues")."""
+    return quote(path if path.isascii() else path.encode("latin-1", "replace"))
