@@ -23,7 +23,7 @@ SECONDS_TO_START = 20
 SECONDS_TO_STOP = 5
 
 
-def tag_order(span: opentracing.Span, shop: str, article: str, quantity: int) -> None:
+def tag_order(span: opentracing.Span, _shop: str, article: str, quantity: int) -> None:
     span.set_tag("article", article).set_tag("quantity", quantity)
 
 

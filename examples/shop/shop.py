@@ -24,9 +24,7 @@ from opentracing_instrumentation.middleware.wsgi import TracingMiddleware
 from .tracing import init_tracer
 
 METADATA = MetaData()
-ARTICLE = Table(
-    "article", METADATA, Column("name", String, primary_key=True), Column("price", Integer, nullable=False)
-)
+ARTICLE = Table("article", METADATA, Column("name", String, primary_key=True), Column("price", Integer, nullable=False))
 ORDER = Table(
     "placed_order",
     METADATA,
@@ -52,7 +50,7 @@ class Shop:
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]
 
-    def order(self, article: str, quantity: int) -> dict[str, int]:
+    def order(self, article: str, quantity: int) -> dict[str, Any]:
         with self.database.begin() as connection:
             price = connection.execute(select(ARTICLE.c.price).where(ARTICLE.c.name == article)).scalar_one()
             wish = {"article": article, "quantity": quantity}

@@ -30,17 +30,17 @@ class FileRecorder(SpanRecorder):
 
     def __init__(self, service: str, folder: Path) -> None:
         self.service = service
-        self.file = (folder / f"{service}.spans").open("a", encoding="ascii")
+        self.path = folder / f"{service}.spans"
         self.lock = threading.Lock()
 
     def record_span(self, span: opentracing.Span) -> None:
         line = json.dumps(asdict(SpanRecord.of(span, self.service)))
-        with self.lock:
-            self.file.write(line + "\n")
-            self.file.flush()
+        with self.lock, self.path.open("a", encoding="ascii") as file:
+            file.write(line + "\n")
 
 
 def read_spans(folder: Path) -> list[SpanRecord]:
     """The spans of all processes; a line that its process did not live to end is left out."""
-    lines = [line for path in sorted(folder.glob("*.spans")) for line in path.open(encoding="ascii")]
-    return [SpanRecord.of(json.loads(line)) for line in lines if line.endswith("\n")]
+    texts = [path.read_text(encoding="ascii") for path in sorted(folder.glob("*.spans"))]
+    lines = [line for text in texts for line in text.split("\n")[:-1]]
+    return [SpanRecord.of(json.loads(line)) for line in lines]

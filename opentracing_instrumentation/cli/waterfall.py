@@ -107,8 +107,8 @@ def render(spans: Iterable[Any], *, file: IO[str] | None = None, width: int | No
 
 def _of_mapping(span: Mapping[str, Any]) -> SpanRecord:
     known: dict[str, Any] = {each.name: span[each.name] for each in fields(SpanRecord) if each.name in span}
-    for name in ("start", "duration"):
-        known[name] = _seconds(known.get(name, 0.0))
+    known["start"] = _seconds(known.get("start"))
+    known["duration"] = max(0.0, _seconds(known.get("duration")))
     for name in ("trace_id", "span_id", "name"):
         known[name] = _string(known.get(name, ""))
     for name in ("parent_id", "service", "kind", "error"):
@@ -312,6 +312,11 @@ class _Layout:
             bar=bar,
         )
 
+    def half(self, moment: float) -> int:
+        """The half column of the bar in which a moment lies; what lies outside goes to its ends."""
+        part = (moment - self.start) / self.seconds if self.seconds > 0 else 0.0
+        return round(min(max(0.0, part), 1.0) * 2 * self.bar)
+
 
 class _Place(NamedTuple):
     """Where a node stands: below which guides, after which start of its parent's bar."""
@@ -408,14 +413,12 @@ def _common(details: Sequence[str]) -> str:
 
 def _bar(spans: Sequence[SpanRecord], floor: float, layout: _Layout) -> str:
     """The time of the spans in half columns: never before the floor, never less than a half."""
-    halves = 2 * layout.bar
-    scale = halves / layout.seconds if layout.seconds > 0 else 0.0
-    drawn = bytearray(halves)
+    drawn = bytearray(2 * layout.bar)
     for span in spans:
-        begin = min(halves - 1, max(0, round((max(span.start, floor) - layout.start) * scale)))
-        end = min(halves, max(begin + 1, round((span.end - layout.start) * scale)))
+        begin = min(layout.half(max(span.start, floor)), len(drawn) - 1)
+        end = max(layout.half(span.end), begin + 1)
         drawn[begin:end] = b"\1" * (end - begin)
-    cells = [_CELLS[drawn[at], drawn[at + 1]] for at in range(0, halves, 2)]
+    cells = [_CELLS[drawn[at], drawn[at + 1]] for at in range(0, len(drawn), 2)]
     if any(span.start < floor for span in spans):
         cells[drawn.index(1) // 2] = "◂"
     return "".join(cells)

@@ -32,17 +32,13 @@ def drawn(*spans, width=80):
 
 def span(span_id, parent_id, name, start, duration, **fields):
     """A record of the trace `7`; times in milliseconds after a fixed moment."""
-    return SpanRecord(
-        "7", span_id, parent_id, name, start=1000 + start / 1000, duration=duration / 1000, **fields
-    )
+    return SpanRecord("7", span_id, parent_id, name, start=1000 + start / 1000, duration=duration / 1000, **fields)
 
 
 STATEMENT = "UPDATE article SET stock = stock - ? WHERE name = ?"
 FAILURE = "IntegrityError: CHECK constraint failed: stock >= 0 [SQL: UPDATE article SET stock]"
 ORDER = [
-    span(
-        "1", None, "place order", 0, 40, service="browser", tags={"order.article": "tea", "component": "me"}
-    ),
+    span("1", None, "place order", 0, 40, service="browser", tags={"order.article": "tea", "component": "me"}),
     span(
         "2",
         "1",
@@ -114,8 +110,7 @@ def test_repeats_among_siblings_and_what_lies_below_them_share_a_line():
     root = span("0", None, "list", 0, 100)
     calls = [span(f"c{at}", "0", "GET", 2 * at, 2) for at in range(50)]
     queries = [
-        span(f"q{at}", f"c{at}", "SQL SELECT", 2 * at, 1, tags={"db.statement": f"SELECT {at:02}"})
-        for at in range(50)
+        span(f"q{at}", f"c{at}", "SQL SELECT", 2 * at, 1, tags={"db.statement": f"SELECT {at:02}"}) for at in range(50)
     ]
     assert drawn(root, *calls, *queries) == [
         "trace 7 · 101 spans · 100 ms",
@@ -181,9 +176,7 @@ def test_a_repeated_span_id_hides_no_span():
 
 def test_a_child_that_began_before_its_parent_is_clipped():
     """The clock of the child's machine is behind: its bar begins with its parent's, behind a mark."""
-    lines = drawn(
-        span("1", None, "client", 0, 80), span("2", "1", "server", -30, 70), span("3", "2", "past", -90, 10)
-    )
+    lines = drawn(span("1", None, "client", 0, 80), span("2", "1", "server", -30, 70), span("3", "2", "past", -90, 10))
     assert lines[2:] == [
         "└ server                                               ◂━━━━━━━          70.0 ms",
         "  └ past                                               ◂                 10.0 ms",
@@ -262,9 +255,7 @@ HOSTILE = st.fixed_dictionaries(
         "error": TEXT,
         "start": st.floats(),
         "duration": st.floats(),
-        "tags": st.dictionaries(
-            TEXT | st.sampled_from(["http.url", "sql"]), TEXT | st.floats() | st.integers()
-        ),
+        "tags": st.dictionaries(TEXT | st.sampled_from(["http.url", "sql"]), TEXT | st.floats() | st.integers()),
         "unknown": TEXT,
     },
 )
