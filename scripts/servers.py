@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def find(program: str) -> str | None:
     """The path of `program`; Debian keeps PostgreSQL's outside of PATH and hides RabbitMQ's behind a wrapper."""
     postgresql = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    folders = [ROOT / "env/bin", "/usr/lib/rabbitmq/bin", *reversed(postgresql)]
-    return shutil.which(program, path=os.pathsep.join([*map(str, folders), os.environ["PATH"], "/usr/sbin"]))
+    folders = ["/usr/lib/rabbitmq/bin", *reversed(postgresql), os.environ["PATH"], "/usr/sbin", ROOT / "env/bin"]
+    return shutil.which(program, path=os.pathsep.join(map(str, folders)))
 
 
 def free_port() -> int:

@@ -13,7 +13,6 @@ import os
 import pwd
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ class Stack:
     """The servers of one scratch folder."""
 
     folder: Path
-    run: Path  # data and logs: a short path, for Unix sockets, that an unprivileged server may reach
+    run: Path  # data and logs; a short path, for Unix sockets, that an unprivileged server may reach
     password: str
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)  # without those in containers
@@ -61,7 +60,7 @@ class Stack:
         try:
             state = json.loads((folder / "services.json").read_text())
         except FileNotFoundError:
-            return cls(folder, Path(tempfile.gettempdir(), f"services-{secrets.token_hex(4)}"), secrets.token_hex(8))
+            return cls(folder, Path("/tmp", f"services-{secrets.token_hex(4)}"), secrets.token_hex(8))
         processes = {name: Process(**process) for name, process in state["processes"].items()}
         ports = {name: entry["port"] for name, entry in state["services"].items()}
         return cls(folder, Path(state["run"]), state["password"], ports, processes)
@@ -164,7 +163,7 @@ class Stack:
             process = self.processes.pop(name, None)
             if process:
                 process.stop(SERVERS[name].stop_signal)
-                shutil.rmtree(self.run / name)
+                shutil.rmtree(self.run / name, ignore_errors=True)
             self.ports.pop(name, None)
         if contained:
             compose.down(self.run.name, contained, everything=not self.ports)
