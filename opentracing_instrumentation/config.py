@@ -89,6 +89,9 @@ SETTINGS: Mapping[str, Setting] = {
         _FLAG, False, "Tag SQL spans with the statement's bound parameters (they are your users' data)."
     ),
     "legacy_peer_tags": Setting(_FLAG, False, "Put any host, even a name, into peer.ipv4, as versions before 4.0 did."),
+    "nest_driver_spans": Setting(
+        _FLAG, False, "Put the driver's own span below SQLAlchemy's for the same statement, instead of leaving it out."
+    ),
     "disabled_hooks": Setting(_NAMES, [], "Hooks that install_all_patches() leaves out, by name."),
 }
 
@@ -103,6 +106,7 @@ class _Config:
     secret_query_parameters: list[str]
     capture_sql_parameters: bool
     legacy_peer_tags: bool
+    nest_driver_spans: bool
     disabled_hooks: list[str]
 
     def __init__(self, app_name: str | None = None, environ: Mapping[str, str] | None = None) -> None:

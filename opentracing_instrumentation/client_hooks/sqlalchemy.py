@@ -23,6 +23,7 @@ from .._core.safety import report
 from .._core.tags import redact_query
 from ..config import CONFIG
 from ..utils import child_span
+from . import _sql_events
 
 _FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
@@ -50,6 +51,7 @@ class SQLAlchemyPatcher(Patcher):
         span = child_span(operation(statement[:_LOOKED_AT]), {**tags, standard.DATABASE_STATEMENT: statement.strip()})
         context.opentracing_span = span
         context._opentracing_guard = _Guard(span)
+        _sql_events.begin(cursor, span)
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "after_cursor_execute")
@@ -57,7 +59,7 @@ class SQLAlchemyPatcher(Patcher):
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         """Finish the statement's span."""
-        guard = context and vars(context).pop("_opentracing_guard", None)
+        guard = _ended(context)
         if guard:
             guard.release().finish()
 
@@ -65,8 +67,7 @@ class SQLAlchemyPatcher(Patcher):
     @on_event("sqlalchemy.engine:Engine", "handle_error", insert=True)
     def handle_error(exception_context: Any) -> None:
         """Finish the span of a statement that failed."""
-        context = exception_context.execution_context
-        guard = context and vars(context).pop("_opentracing_guard", None)
+        guard = _ended(exception_context.execution_context)
         if guard:
             error = exception_context.original_exception
             guard.release().__exit__(type(error), error, error.__traceback__)
@@ -90,6 +91,13 @@ class _Guard:
                 self._span.finish()
             except Exception as error:
                 report("finishing the span of an abandoned statement", error)
+
+
+def _ended(context: Any) -> _Guard | None:
+    guard: _Guard | None = context and vars(context).pop("_opentracing_guard", None)
+    if guard:
+        _sql_events.end()
+    return guard
 
 
 def _engine_tags(engine: Any) -> dict[str, Any]:
