@@ -381,7 +381,7 @@ def _line(place: _Place, layout: _Layout, width: int) -> Iterator[Text]:
     line.append(" " * _GAP + _bar(node.spans, place.floor, layout), colour)
     line.append(" " * _GAP + _duration(sum(span.duration for span in node.spans)).rjust(_DURATION))
     yield line
-    if error and error != "error":
+    if error and error != "error":  # which says no more than the mark
         below = guides.replace("├", "│").replace("└", " ") + ("│ " if node.children else "  ")
         message = Text.assemble((below, "dim"), (_shown(error), "red"))
         message.truncate(width, overflow="ellipsis")
@@ -439,13 +439,13 @@ def _three_digits(number: float) -> str:
     return f"{number:.{decimals}f}"
 
 
-# The tags that say most about a span; of each group the first that is there. The second column tells
-# the families of names that other columns of the line show, or that only a machine wants.
+# The tags that say most about a span: of each group the first that is there, without its key.
 _TELLING = (
     ("http.status_code", "http.response.status_code"),
     ("http.url", "url.full", "http.route", "url.path"),
     ("db.statement", "db.query.text", "sql"),
 )
+# Families of tags that the rest of the line tells, or that are for queries more than for readers.
 _SILENT = re.compile(
     r"(client|component|db|error|exception|http|net|network|otel|peer|sampling|server|span|sql|sqlalchemy"
     r"|telemetry|thread|url|user_agent)(\.|$)"
@@ -470,7 +470,7 @@ def _address(url: Scalar, kind: str | None) -> Scalar:
     if not parts.netloc:
         return url
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    return path if kind == "server" else parts.netloc + path
+    return path if kind == "server" else parts.netloc.rpartition("@")[2] + path
 
 
 _LONGEST = 500

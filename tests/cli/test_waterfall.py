@@ -216,6 +216,21 @@ def test_tags_services_errors_and_trace_ids_are_neutralised_too():
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "shown"),
+    [
+        ("client", "https://me:secret@bank:8443/pay?sum=1", "bank:8443/pay?sum=1"),
+        ("server", "https://me:secret@bank:8443/pay?sum=1", "/pay?sum=1"),
+        ("server", "http://bank", "/"),
+        ("client", "http://[broken", "http://[broken"),
+        ("client", "/pay", "/pay"),
+    ],
+)
+def test_a_url_tells_where_a_client_asked_and_what_a_server_was_asked(kind, url, shown):
+    line = drawn(span("1", None, "GET", 0, 1, kind=kind, tags={"http.url": url}))[1]
+    assert line.split("  ")[0] == f"GET {shown}"
+
+
 def test_a_terminal_gets_colours(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
