@@ -12,7 +12,7 @@ from opentracing import Format, Span, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
 from ._core.safety import report
-from ._core.tags import redact_url
+from ._core.tags import PEER_HOST_IPV6, redact_url
 from .config import CONFIG
 from .interceptors import ClientInterceptors
 from .utils import peer_tags, start_child_span
@@ -25,6 +25,23 @@ __all__ = [
     "host_and_port",
     "split_host_and_port",
 ]
+
+#: The tags of an outgoing request, and what they mean.
+REQUEST_TAGS: Mapping[str, str] = {
+    standard.SPAN_KIND: "`client`",
+    standard.HTTP_METHOD: "the method",
+    standard.HTTP_URL: "the URL, without user name, password, and the values of secret query parameters",
+    standard.HTTP_STATUS_CODE: "the response's status",
+    standard.PEER_SERVICE: "the called service, by the first of `CONFIG.callee_name_headers` that the request has",
+    standard.PEER_HOST_IPV4: "the server's host, if it is an IPv4 address",
+    PEER_HOST_IPV6: "if it is an IPv6 address",
+    standard.PEER_HOSTNAME: "if it is a name",
+    standard.PEER_PORT: "the server's port",
+}
+#: The settings that they heed.
+REQUEST_SETTINGS = ("callee_name_headers", "callee_endpoint_headers", "secret_query_parameters", "legacy_peer_tags")
+#: How their spans are named.
+REQUEST_SPANS = "the method, as in `GET`; `GET:endpoint` where one of `CONFIG.callee_endpoint_headers` names an endpoint"
 
 #: A host, an IPv6 address in brackets included, and its port.
 HOST_PORT_RE = re.compile(r"^(\[[^\]]*\]|[^:]*):(\d+)$")

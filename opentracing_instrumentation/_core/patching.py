@@ -14,7 +14,7 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
@@ -38,7 +38,10 @@ class Patch:
         target: what is patched, as ``"module:Class.attribute"``.
         state: ``"off"``, ``"waiting"`` for the module to be imported, ``"applied"``, or ``"missing"``.
         detail: why it is missing.
+        effect: what is done with the target, for the documentation.
     """
+
+    effect = "changed"
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -164,6 +167,8 @@ def _filled(cell: types.CellType) -> bool:
 class CallPatch(AttributePatch):
     """Traces the calls of a function or method."""
 
+    effect = "calls are traced"
+
     def __init__(
         self,
         target: str,
@@ -189,6 +194,8 @@ class CallPatch(AttributePatch):
 class ReplacePatch(AttributePatch):
     """Puts what a hook's method makes out of the original into its place."""
 
+    effect = "replaced"
+
     def __init__(self, target: str, make: Callable[[Any], Any]) -> None:
         super().__init__(target)
         self._make = make
@@ -199,6 +206,8 @@ class ReplacePatch(AttributePatch):
 
 class ListenPatch(Patch):
     """Connects a method to a signal (Celery's and blinker's protocol: ``connect`` and ``disconnect``)."""
+
+    effect = "signal is listened to"
 
     def __init__(self, target: str, receiver: Callable[..., Any]) -> None:
         super().__init__(target)
@@ -222,6 +231,7 @@ class EventPatch(Patch):
 
     def __init__(self, target: str, event: str, listener: Callable[..., Any], **options: Any) -> None:
         super().__init__(target)
+        self.effect = f"event `{event}` is listened to"
         self._event = event
         self._options = options
         self._listener = _isolated(listener, f"{target} {event}")
@@ -350,6 +360,12 @@ class Patcher:
     library: ClassVar[str | None] = None
     #: The versions it has been tried with, as a PEP 440 specifier. Others are patched as far as they have the targets.
     supports: ClassVar[str] = ""
+    #: How its spans are named. This and the next two make the hook's page of the documentation.
+    spans: ClassVar[str] = ""
+    #: Which tags its spans may bear, besides those of an error, and what they mean.
+    tags: ClassVar[Mapping[str, str]] = {}
+    #: The settings of ``CONFIG`` that it heeds.
+    settings: ClassVar[Sequence[str]] = ()
 
     def __init__(self) -> None:
         self.patches_installed = False

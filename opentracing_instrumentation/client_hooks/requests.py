@@ -17,7 +17,14 @@ from .._core.calls import idle
 from .._core.patching import Patcher, trace
 from .._core.safety import report
 from .._core.tags import HTTP_RESEND_COUNT
-from ..http_client import AbstractRequestWrapper, before_http_request, host_and_port
+from ..http_client import (
+    REQUEST_SETTINGS,
+    REQUEST_SPANS,
+    REQUEST_TAGS,
+    AbstractRequestWrapper,
+    before_http_request,
+    host_and_port,
+)
 from ..request_context import current_span
 
 ResponseHandlerHook = Callable[[Any, Span], Any]
@@ -28,6 +35,11 @@ class RequestsPatcher(Patcher):
 
     library: ClassVar[str | None] = "requests"
     supports = ">=2.27"
+    spans, settings = REQUEST_SPANS, REQUEST_SETTINGS
+    tags: ClassVar[Mapping[str, str]] = {
+        **REQUEST_TAGS,
+        HTTP_RESEND_COUNT: "how often urllib3 sent the request again before this response, if it did",
+    }
 
     #: Called as ``hook(response, span)`` before a span is finished; see :meth:`set_response_handler_hook`.
     response_handler_hook: ResponseHandlerHook | None = None

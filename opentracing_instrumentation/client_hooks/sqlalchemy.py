@@ -10,7 +10,7 @@ mid-flight) ends with its execution context.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -36,6 +36,15 @@ class SQLAlchemyPatcher(Patcher):
 
     library: ClassVar[str | None] = "sqlalchemy"
     supports = ">=1.4"
+    spans = "`SQL` and the statement's first word in capitals, comments aside: `SQL SELECT`"
+    tags: ClassVar[Mapping[str, str]] = {
+        standard.SPAN_KIND: "`client`",
+        standard.COMPONENT: "`sqlalchemy`",
+        standard.DATABASE_TYPE: "the dialect: `postgresql`, `sqlite`, ...",
+        standard.DATABASE_INSTANCE: "the engine's URL, its password and secret query parameters masked",
+        standard.DATABASE_STATEMENT: "the statement as it is sent to the driver; bound parameters are not captured",
+    }
+    settings = ("secret_query_parameters", "nest_driver_spans")
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")

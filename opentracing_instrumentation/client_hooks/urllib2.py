@@ -16,7 +16,14 @@ from opentracing import Span
 from opentracing.ext import tags as standard
 
 from .._core.patching import Patcher, trace
-from ..http_client import AbstractRequestWrapper, before_http_request, host_and_port
+from ..http_client import (
+    REQUEST_SETTINGS,
+    REQUEST_SPANS,
+    REQUEST_TAGS,
+    AbstractRequestWrapper,
+    before_http_request,
+    host_and_port,
+)
 from ..request_context import current_span
 from ._singleton import singleton
 
@@ -28,6 +35,8 @@ class UrllibPatcher(Patcher):
     """Traces ``urllib.request``."""
 
     library: ClassVar[str | None] = "urllib"
+    supports = "part of Python"
+    spans, tags, settings = REQUEST_SPANS, REQUEST_TAGS, REQUEST_SETTINGS
 
     @trace(
         "urllib.request:HTTPHandler.http_open",
