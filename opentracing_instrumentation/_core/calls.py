@@ -18,12 +18,15 @@ import asyncio
 import concurrent.futures
 import functools
 import inspect
+import traceback
 import types
 from collections.abc import Callable, Generator, Mapping
+from contextvars import Token
 from typing import Any, NamedTuple
 
 import opentracing
 from opentracing import Scope, ScopeManager, Tracer
+from opentracing.scope_managers.contextvars import _SCOPE
 
 from ..interceptors import ClientInterceptors
 from .safety import report
@@ -63,6 +66,9 @@ class Description:
         idle: tells at each call whether it can be left untraced because nobody listens.
     """
 
+    #: So many frames of ours there are above a description when it is called.
+    _frames = 1
+
     def __init__(
         self,
         describe: Callable[..., Any],
@@ -84,8 +90,7 @@ class Description:
 
     def refuse(self, error: Exception) -> None:
         """Report that a call could not be described, unless its arguments are just wrong."""
-        trace = error.__traceback__
-        if isinstance(error, TypeError) and trace is not None and trace.tb_next is None:
+        if isinstance(error, TypeError) and len(list(traceback.walk_tb(error.__traceback__))) <= self._frames:
             return  # raised by the call of the description itself: the arguments do not fit; the library will say so
         report(f"{self.place}: description", error)
 
@@ -109,11 +114,11 @@ class Description:
             report(f"{self.place}: deactivation", error)
 
     def _leave_elsewhere(self, scope: Scope) -> None:
-        """Leave a scope in another context than it was entered in: it can't be popped there, so it is hidden."""
+        """Leave a scope in a copy of the context that it was entered in: its token is of no use there."""
         try:
-            manager = scope.manager
-            if manager.active is scope:
-                manager.activate(None, False)
+            if _SCOPE.get(None) is scope:
+                outer = scope._token.old_value
+                _SCOPE.set(None if outer is Token.MISSING else outer)
         except Exception as error:
             report(f"{self.place}: deactivation", error)
 
@@ -154,7 +159,11 @@ class Description:
         A coroutine or generator goes on as if a coroutine or generator function had been called whose body is its own.
         """
         if isinstance(result, asyncio.Future | concurrent.futures.Future):
-            result.add_done_callback(functools.partial(self.settle, handle))
+            try:
+                result.add_done_callback(functools.partial(self.settle, handle))
+            except Exception as error:  # its event loop is closed already
+                report(f"{self.place}: future", error)
+                self.succeed(handle, None)
             return result
         make = _compile(_KINDS[type(result)], "", "", "", self.activate, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
@@ -200,6 +209,8 @@ class FlowDescription(Description):
 
     An error that it catches counts as told by it; one that it lets pass is tagged and logged as always.
     """
+
+    _frames = 2
 
     def begin(self, *args: Any, **kwargs: Any) -> _Flow | None:
         steps = self.describe(*args, **kwargs)
@@ -380,6 +391,9 @@ _ASYNC_GENERATOR = """async def _ot_call({parameters}):
             _ot_step, _ot_value = _ot_steps.athrow, _ot_error
 """
 
+# The names that the templates share with everybody: a parameter of such a name needs a wrapper of the general kind.
+_BUILTINS = {"isinstance", "Exception", "BaseException", "StopIteration", "StopAsyncIteration", "GeneratorExit"}
+
 _FUNCTION, _COROUTINE, _GENERATING, _ASYNC_GENERATING = "function", "coroutine", "generator", "asynchronous generator"
 _KINDS = {
     types.CoroutineType: _COROUTINE,
@@ -462,7 +476,7 @@ def _signature(function: Any) -> _Signature:
     extra = iter(code.co_varnames[len(names) :])
     rest = next(extra) if code.co_flags & inspect.CO_VARARGS else None
     keywords = next(extra) if code.co_flags & inspect.CO_VARKEYWORDS else None
-    if not all(name.isidentifier() and not name.startswith("_ot_") for name in names):
+    if not all(name.isidentifier() and not name.startswith("_ot_") for name in names) or _BUILTINS & set(names):
         return _ANYTHING
     positional, keyword_only = names[:count], names[count:]
     optional = set(positional[count - len(function.__defaults__ or ()) :]) | set(function.__kwdefaults__ or ())
