@@ -1,8 +1,8 @@
-"""scripts/packages.py: no package starts a server while it is installed, and the machine's own rule comes back."""
+"""Packages are installed without starting their servers, and the machine's own rule for that comes back."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +13,9 @@ from tests.house.conftest import SCRIPTS
 
 
 @pytest.fixture
-def packages() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("packages", SCRIPTS / "packages.py")
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def packages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module("servers.packages")
 
 
 @pytest.fixture
@@ -53,5 +50,5 @@ def test_the_rule_of_the_machine_comes_back_after_a_killed_installation(packages
 
 def test_who_may_not_install_is_told_what_is_missing(packages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(packages.Missing, match=r"^missing: redis-server mariadb-server \(as Debian calls them\)"):
+    with pytest.raises(packages.ServiceError, match=r"^missing: redis-server mariadb-server \(as Debian calls them\)"):
         packages.install(["redis-server", "mariadb-server"])

@@ -27,7 +27,8 @@ def outcome(tmp_path: Path, *arguments: str) -> str:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     command = [sys.executable, "-m", "pytest", "-ra", "-p", "tests.services", *arguments, str(tmp_path)]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout
 
 
 def write_state(tmp_path: Path, port: int) -> None:

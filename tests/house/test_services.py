@@ -35,7 +35,7 @@ def eventually(path: Path) -> str:
 
 
 def runs(pid: int) -> bool:
-    listing = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    listing = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return listing.stdout.strip() != "" and not listing.stdout.startswith("Z")
 
 
@@ -81,6 +81,7 @@ def test_down_does_not_stop_a_later_process_of_the_same_number(services: Service
                 "password": "",
                 "services": {"redis": {"port": 1}},
                 "processes": {"redis": recorded},
+                "containers": [],
             }
             (folder / "services.json").write_text(json.dumps(contents))
             assert services("down").returncode == 0

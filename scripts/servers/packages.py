@@ -12,20 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import ServiceError
+
 # invoke-rc.d asks this program whether a package may start its server; 101 means "no"
 POLICY = Path("/usr/sbin/policy-rc.d")
 NO_STARTS = "#!/bin/sh\nexit 101\n"
 
 
-class Missing(Exception):
-    """Something that cannot be installed from here; the message says what to do, in one line."""
-
-
 def install(packages: Sequence[str]) -> None:
-    """Install Debian `packages` without starting any server; raise Missing where we may not."""
+    """Install Debian `packages` without starting any server; raise ServiceError where we may not."""
     names = " ".join(packages)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Missing(f"missing: {names} (as Debian calls them); install them and try again")
+        raise ServiceError(f"missing: {names} (as Debian calls them); install them and try again")
     sys.stderr.write(f"installing {names}\n")
     with _no_server_starts():
         _apt_get("update")
@@ -40,9 +38,10 @@ def _apt_get(*arguments: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        check=False,
     )
     if done.returncode:
-        raise Missing(f"{done.stdout}missing: apt-get {' '.join(arguments)} failed")
+        raise ServiceError(f"{done.stdout}missing: apt-get {' '.join(arguments)} failed")
 
 
 @contextmanager
@@ -81,6 +80,6 @@ def install_headers() -> None:
 
 def _has_headers(library: str) -> bool:
     try:
-        return subprocess.run(["pkg-config", "--exists", library]).returncode == 0
+        return subprocess.run(["pkg-config", "--exists", library], check=False).returncode == 0
     except FileNotFoundError:
         return False

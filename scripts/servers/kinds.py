@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
+from . import ROOT
+
 HOST = "127.0.0.1"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def find(program: str) -> str | None:
     """The path of `program`; Debian keeps PostgreSQL's outside of PATH and hides RabbitMQ's behind a wrapper."""
-    postgresql = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    postgresql = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name.zfill(4))
     folders = ["/usr/lib/rabbitmq/bin", *reversed(postgresql), os.environ["PATH"], "/usr/sbin", ROOT / "env/bin"]
     return shutil.which(program, path=os.pathsep.join(map(str, folders)))
 
@@ -89,7 +90,7 @@ class Server:
         return f"{self.scheme}://{self.user}:{self.password}@{HOST}:{self.port}/{quote(self.database, safe='')}"
 
     def _ask(self, question: bytes, accept: Callable[[bytes], bool]) -> None:
-        with socket.create_connection((HOST, self.port), timeout=1) as connection:
+        with socket.create_connection((HOST, self.port), timeout=5) as connection:
             connection.sendall(question)
             answer = b""
             while not accept(answer):
@@ -150,13 +151,12 @@ class MariaDB(Server):
         }
 
     def script(self) -> str:
-        data = self.home / "data"
-        quick = ("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--skip-log-bin")
-        prepare = _run("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *quick[:2])
+        quick = ("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
+        common = ("--no-defaults", f"--datadir={self.home / 'data'}", *quick)
+        prepare = _run("mariadb-install-db", *common, "--skip-test-db")
         serve = _run(
             "mariadbd",
-            "--no-defaults",
-            f"--datadir={data}",
+            *common,
             f"--bind-address={HOST}",
             f"--port={self.port}",
             f"--socket={self.home / 'socket'}",
@@ -165,7 +165,6 @@ class MariaDB(Server):
             "--skip-name-resolve",
             "--general-log",
             f"--general-log-file={self.home / self.statements}",
-            *quick,
         )
         return f"{prepare} && exec {serve}"
 
@@ -249,7 +248,7 @@ class Moto(Server):
         return f"exec {_run('moto_server', '-H', HOST, '-p', self.port)}"
 
     def ping(self) -> None:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=1)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
         try:
             connection.request("GET", "/moto-api/data.json")
             if connection.getresponse().status != http.client.OK:

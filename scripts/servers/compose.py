@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
-FILE = Path(__file__).resolve().parent.parent / "docker-compose.yml"
+from . import ROOT, ServiceError
+
+FILE = ROOT / "docker-compose.yml"
 
 
 def engine_answers() -> bool:
@@ -21,17 +22,18 @@ def engine_answers() -> bool:
 
 
 def up(project: str, password: str, names: Sequence[str], seconds: float) -> None:
-    """Start the services `names` and wait until their health checks pass; raise OSError when one fails."""
+    """Start the services `names` and wait until their health checks pass."""
     arguments = ["up", "--detach", "--wait", "--wait-timeout", str(int(seconds)), *names]
-    started = _compose(project, *arguments, password=password)
-    if started.returncode:
+    try:
+        _compose(project, *arguments, password=password)
+    except ServiceError as error:
         logs = _compose(project, "logs", "--tail", "20", *names, password=password)
-        raise OSError(f"docker compose up failed\n{started.stderr}{logs.stdout}")
+        raise ServiceError(f"{error}{logs}") from error
 
 
 def port(project: str, name: str, container_port: int) -> int:
     """The port of this machine at which the service is found."""
-    return int(_compose(project, "port", name, str(container_port)).stdout.rpartition(":")[2])
+    return int(_compose(project, "port", name, str(container_port)).rpartition(":")[2])
 
 
 def down(project: str, names: Sequence[str], everything: bool) -> None:
@@ -40,11 +42,16 @@ def down(project: str, names: Sequence[str], everything: bool) -> None:
     _compose(project, *arguments)
 
 
-def _compose(project: str, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def _compose(project: str, *arguments: str, password: str = "") -> str:
+    """What `docker compose` prints; raises ServiceError with its complaint when it fails."""
+    done = subprocess.run(
         ["docker", "compose", "--project-name", project, "--file", str(FILE), *arguments],
         env={**os.environ, "SERVICES_PASSWORD": password},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        check=False,
     )
+    if done.returncode:
+        raise ServiceError(f"docker compose {' '.join(arguments)} failed\n{done.stderr}")
+    return done.stdout

@@ -19,17 +19,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import compose
-import packages
-from processes import Process
-from servers import HOST, SERVERS, Server, find, free_port
+from . import ServiceError, compose, packages
+from .kinds import HOST, SERVERS, Server, find, free_port
+from .processes import Process
 
 SECONDS_TO_START = 90.0
 UNPRIVILEGED = "nobody"
-
-
-class Failed(Exception):
-    """A server did not start; the message ends with the last lines of its own log."""
 
 
 @contextmanager
@@ -52,7 +47,8 @@ class Stack:
     run: Path  # data and logs; a short path, for Unix sockets, that an unprivileged server may reach
     password: str
     ports: dict[str, int] = field(default_factory=dict)
-    processes: dict[str, Process] = field(default_factory=dict)  # without those in containers
+    processes: dict[str, Process] = field(default_factory=dict)
+    containers: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, folder: Path) -> Stack:
@@ -63,7 +59,7 @@ class Stack:
             return cls(folder, Path("/tmp", f"services-{secrets.token_hex(4)}"), secrets.token_hex(8))
         processes = {name: Process(**process) for name, process in state["processes"].items()}
         ports = {name: entry["port"] for name, entry in state["services"].items()}
-        return cls(folder, Path(state["run"]), state["password"], ports, processes)
+        return cls(folder, Path(state["run"]), state["password"], ports, processes, state["containers"])
 
     def save(self) -> None:
         """Write the file anew, in one step for those who read it."""
@@ -72,6 +68,7 @@ class Stack:
             "password": self.password,
             "services": {name: self._address(self.server(name)) for name in self.ports},
             "processes": {name: asdict(process) for name, process in self.processes.items()},
+            "containers": self.containers,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / "services.json.new"
@@ -122,6 +119,7 @@ class Stack:
 
     def _start_containers(self, names: Sequence[str]) -> None:
         self.ports.update(dict.fromkeys(names, 0))
+        self.containers += names
         self.save()
         compose.up(self.run.name, self.password, names, SECONDS_TO_START)
         for name in names:
@@ -148,7 +146,7 @@ class Stack:
             dead = [name for name in waiting if not self.processes[name].alive()]
             if dead or time.monotonic() > deadline:
                 how = "ended" if dead else f"does not answer after {SECONDS_TO_START:.0f} s"
-                raise Failed("\n".join(f"{name} {how}\n{self._log_tail(name)}" for name in dead or waiting))
+                raise ServiceError("\n".join(f"{name} {how}\n{self._log_tail(name)}" for name in dead or waiting))
             waiting = {name for name in waiting if not self.healthy(name)}
             time.sleep(0.1)
 
@@ -158,7 +156,7 @@ class Stack:
 
     def down(self, names: Sequence[str]) -> None:
         """Stop the servers `names`, whatever state they are in; with the last one go all files."""
-        contained = [name for name in names if name in self.ports and name not in self.processes]
+        contained = [name for name in names if name in self.containers]
         for name in names:
             process = self.processes.pop(name, None)
             if process:
@@ -167,6 +165,7 @@ class Stack:
             self.ports.pop(name, None)
         if contained:
             compose.down(self.run.name, contained, everything=not self.ports)
+            self.containers = [name for name in self.containers if name not in contained]
         if self.ports:
             self.save()
         else:
@@ -174,7 +173,7 @@ class Stack:
 
     def _clean(self) -> None:
         shutil.rmtree(self.run, ignore_errors=True)
-        for name in ("services.json", "run"):
+        for name in ("services.json", "services.json.new", "run"):
             (self.folder / name).unlink(missing_ok=True)
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -185,7 +184,7 @@ def _install(names: Sequence[str]) -> None:
     missing = [SERVERS[name] for name in names if not all(map(find, SERVERS[name].programs))]
     lacking = [server.name for server in missing if not server.package]
     if lacking:
-        raise packages.Missing(f"missing: {' '.join(lacking)} comes with the virtual environment: make bootstrap")
+        raise ServiceError(f"missing: {' '.join(lacking)} comes with the virtual environment: make bootstrap")
     if missing:
         packages.install([server.package for server in missing])
 

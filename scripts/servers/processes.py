@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import ServiceError
+
 PROC = Path("/proc")
 
 
@@ -60,7 +62,7 @@ class Process:
             os.killpg(self.pid, number)
             if self._group_ends_within(patience):
                 return
-        raise TimeoutError(f"process group {self.pid} does not end")
+        raise ServiceError(f"process group {self.pid} does not end")
 
     def _group_ends_within(self, patience: float) -> bool:
         deadline = time.monotonic() + patience
@@ -86,7 +88,9 @@ class _Row:
 def _table() -> Iterator[_Row]:
     """All processes of the machine: from /proc on Linux, from ps elsewhere."""
     if not (PROC / "self" / "stat").exists():
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat=,lstart="], capture_output=True, text=True)
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,pgid=,stat=,lstart="], capture_output=True, text=True, check=True
+        )
         for line in listing.stdout.splitlines():
             pid, group, state, started = line.split(None, 3)
             yield _Row(int(pid), int(group), state, started)
