@@ -159,6 +159,9 @@ class Description:
         A coroutine or generator goes on as if a coroutine or generator function had been called whose body is its own.
         """
         if isinstance(result, asyncio.Future | concurrent.futures.Future):
+            if result.done():  # whoever awaits it goes on at once, before any callback is called
+                self.settle(handle, result)
+                return result
             try:
                 result.add_done_callback(functools.partial(self.settle, handle))
             except Exception as error:  # its event loop is closed already
