@@ -50,9 +50,8 @@ def running(service: str, folder: Path, *arguments: str) -> Iterator[str]:
     The service ends with its standard input, hence also when this process dies of whatever cause.
     """
     command = [sys.executable, "-m", f"examples.shop.{service}", str(folder), *arguments]
-    log = folder / f"{service}.log"
     with (
-        log.open("w") as errors,
+        (folder / f"{service}.log").open("w") as errors,
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -68,7 +67,7 @@ def running(service: str, folder: Path, *arguments: str) -> Iterator[str]:
             url = process.stdout.readline().strip()
             late.cancel()
             if not url:
-                raise click.ClickException(f"the {service} did not start:\n{log.read_text()}")
+                raise click.ClickException(f"the {service} did not start:\n{logs(folder)}")
             yield url
         finally:
             late.cancel()
@@ -83,6 +82,11 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
+def logs(folder: Path) -> str:
+    """What the services had to complain about."""
+    return "".join(path.read_text() for path in sorted(folder.glob("*.log")))
+
+
 def traces_of_orders() -> list[SpanRecord]:
     """Run the example. Returns the spans of both orders, from all three processes."""
     os.environ["no_proxy"] = "127.0.0.1"  # requests would ask a proxy for this machine, too
@@ -91,7 +95,10 @@ def traces_of_orders() -> list[SpanRecord]:
         folder = Path(name)
         init_tracer("browser", folder)
         with running("inventory", folder) as inventory, running("shop", folder, inventory) as shop:
-            browse(shop)
+            try:
+                browse(shop)
+            except requests.RequestException as error:
+                raise click.ClickException(f"{error}\n{logs(folder)}") from error
         spans = read_spans(folder)
     orders = {span.trace_id for span in spans if span.service == "browser"}
     return [span for span in spans if span.trace_id in orders]
