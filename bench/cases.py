@@ -112,14 +112,15 @@ class Requests(Hook):
                 return HTTPResponse(io.BytesIO(), {"Content-Length": "0"}, 200, preload_content=False)
 
         class Adapter(requests.adapters.HTTPAdapter):
-            def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Pool:
+            def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Any:
                 return pool
 
         pool = Pool()
         session = stack.enter_context(requests.Session())
-        session.mount("http://", Adapter())
-        request = session.prepare_request(requests.Request("GET", URL))
-        self.call = lambda: session.send(request)  # not the bound method: theirs replaces it
+        self.adapter = Adapter()
+        session.mount("http://", self.adapter)
+        self.request = session.prepare_request(requests.Request("GET", URL))
+        self.call = lambda: session.send(self.request)  # not the bound method: theirs replaces it
 
 
 class Urllib(Hook):
@@ -144,11 +145,11 @@ class Urllib(Hook):
 
         class Connection(http.client.HTTPConnection):
             def connect(self) -> None:
-                self.sock = Socket()  # type: ignore[assignment]
+                self.sock = Socket()
 
         class Handler(urllib.request.HTTPHandler):
-            def do_open(self, _: Any, req: Any, **options: Any) -> Any:
-                return super().do_open(Connection, req, **options)
+            def do_open(self, http_class: Any, req: Any, **http_conn_args: Any) -> Any:
+                return super().do_open(Connection, req, **http_conn_args)
 
         opener = urllib.request.build_opener(Handler)
         self.call = lambda: opener.open(urllib.request.Request(URL))

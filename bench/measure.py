@@ -1,9 +1,10 @@
 """Measuring differences of microseconds on a machine that does other things as well.
 
-A *round* times one short block of each variant, one after the other, in an order that rotates. What disturbs a block
-(another process, a cold cache, a slower clock) only ever makes it longer; so a variant's cost is the minimum over many
-rounds, and what a hook adds is the difference of two minima. Blocks are short so that some of them are disturbed by
-nothing. The clock is the processor time of this process, in which nobody else's turns count, nor waiting for a server.
+A *round* times one short block of calls of each variant, one after the other, in an order that rotates. The difference
+of two blocks of one round is what a hook adds: a clock that slows down, or a neighbour who fills the caches, meets both
+alike. The median over many rounds is the result: it stays where it is when something else disturbs fewer than half of
+them, whichever of the two blocks it meets (the difference of two minima compares rounds that had different luck). The
+clock is the processor time of this process, in which neither other processes' turns count nor waiting for a server.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
+from statistics import median
 from time import process_time
 
 Call = Callable[[], object]
@@ -19,26 +21,33 @@ Call = Callable[[], object]
 Variant = Callable[[], AbstractContextManager[Call]]
 
 
-def cheapest(variants: Mapping[str, Variant], rounds: int, block: float) -> dict[str, float]:
-    """Return what one call costs in each variant, in seconds: the minimum over all rounds.
+def costs(bare: Variant, variants: Mapping[str, Variant], rounds: int, block: float) -> dict[str, float]:
+    """Return what one call costs, in seconds: ``"bare"``, and for each variant what it adds to that.
 
     Args:
-        variants: by name; all are called equally often.
+        bare: the variant without tracing.
+        variants: the others, by name; all are called equally often.
         rounds: number of blocks that each variant gets.
         block: length of a block of the slowest variant, in seconds.
     """
-    calls = _calls_in(block, variants)
-    names = list(variants)
-    costs = dict.fromkeys(names, float("inf"))
+    all_variants = {"bare": bare, **variants}
+    calls = _calls_in(block, all_variants)
     with _garbage_left():
-        for turn in range(rounds):
-            gc.collect()
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                with variants[name]() as call:
-                    _repeat(call, calls // 4 + 20)  # the interpreter learns anew what has been patched
-                    costs[name] = min(costs[name], _repeat(call, calls) / calls)
-    return costs
+        measured = [_round(all_variants, turn, calls) for turn in range(rounds)]
+    added = {name: median(times[name] - times["bare"] for times in measured) for name in variants}
+    return {"bare": median(times["bare"] for times in measured), **added}
+
+
+def _round(variants: Mapping[str, Variant], turn: int, calls: int) -> dict[str, float]:
+    gc.collect()
+    names = list(variants)
+    first = turn % len(names)
+    times = {}
+    for name in names[first:] + names[:first]:
+        with variants[name]() as call:
+            _repeat(call, calls // 4 + 20)  # the interpreter adapts anew to what has been patched
+            times[name] = _repeat(call, calls) / calls
+    return times
 
 
 def _calls_in(seconds: float, variants: Mapping[str, Variant]) -> int:
