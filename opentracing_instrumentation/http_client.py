@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import opentracing
-from opentracing import Format, Span, UnsupportedFormatException
+from opentracing import Format, Span, UnsupportedFormatException, logs
 from opentracing.ext import tags as standard
 
 from ._core.safety import report
@@ -23,6 +23,7 @@ __all__ = [
     "ClientInterceptors",
     "before_http_request",
     "host_and_port",
+    "log_without_secrets",
     "split_host_and_port",
 ]
 
@@ -41,7 +42,9 @@ REQUEST_TAGS: Mapping[str, str] = {
 #: The settings that they heed.
 REQUEST_SETTINGS = ("callee_name_headers", "callee_endpoint_headers", "secret_query_parameters", "legacy_peer_tags")
 #: How their spans are named.
-REQUEST_SPANS = "the method, as in `GET`; `GET:endpoint` where one of `CONFIG.callee_endpoint_headers` names an endpoint"
+REQUEST_SPANS = (
+    "the method, as in `GET`; `GET:endpoint` where one of `CONFIG.callee_endpoint_headers` names an endpoint"
+)
 
 #: A host, an IPv6 address in brackets included, and its port.
 HOST_PORT_RE = re.compile(r"^(\[[^\]]*\]|[^:]*):(\d+)$")
@@ -98,6 +101,31 @@ def _inject(request: AbstractRequestWrapper, span: Span) -> None:
         pass
     except Exception as error:
         report("injecting the span context into an HTTP request", error)
+
+
+_URLS_OF_MESSAGE = re.compile(r"\S*[?@#]\S+")
+
+
+def log_without_secrets(span: Span, error: BaseException) -> bool:
+    """Log an error whose message repeats secrets of a URL: as ``with span:`` does, but for those and the error itself.
+
+    Returns:
+        whether it does; if it does not, nothing is logged.
+    """
+    message = str(error)
+    clean = _URLS_OF_MESSAGE.sub(lambda url: redact_url(url.group(), CONFIG.secret_query_parameters), message)
+    if clean == message:
+        return False
+    span.set_tag(standard.ERROR, True)
+    span.log_kv(
+        {
+            logs.EVENT: standard.ERROR,
+            logs.MESSAGE: clean,
+            logs.ERROR_KIND: type(error),
+            logs.STACK: error.__traceback__,
+        }
+    )
+    return True
 
 
 class AbstractRequestWrapper:
@@ -157,6 +185,12 @@ def split_host_and_port(host_string: str, scheme: str = "http") -> tuple[str, in
 
 
 def host_and_port(url: str) -> tuple[str | None, int | None]:
-    """Return host and port of an ``http`` or ``https`` URL, the scheme's port where it names none."""
-    parts = urlsplit(url)
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    """Return host and port of an ``http`` or ``https`` URL, the scheme's port where it names none.
+
+    They are ``None`` in a URL that is malformed: whoever is to send the request will say so.
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None, None

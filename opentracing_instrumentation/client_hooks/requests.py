@@ -24,6 +24,7 @@ from ..http_client import (
     AbstractRequestWrapper,
     before_http_request,
     host_and_port,
+    log_without_secrets,
 )
 from ..request_context import current_span
 
@@ -60,7 +61,12 @@ class RequestsPatcher(Patcher):
     @trace("requests.adapters:HTTPAdapter.send")
     def send(self, adapter: Any, request: Any) -> Generator[Span, Any, None]:
         span = before_http_request(self.RequestWrapper(request), current_span)
-        response = yield span
+        try:
+            response = yield span
+        except Exception as error:
+            if not log_without_secrets(span, error):
+                raise
+            return
         status = getattr(response, "status_code", None)
         if status is not None:
             span.set_tag(standard.HTTP_STATUS_CODE, status)

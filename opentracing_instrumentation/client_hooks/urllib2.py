@@ -23,6 +23,7 @@ from ..http_client import (
     AbstractRequestWrapper,
     before_http_request,
     host_and_port,
+    log_without_secrets,
 )
 from ..request_context import current_span
 from ._singleton import singleton
@@ -46,10 +47,14 @@ class UrllibPatcher(Patcher):
     def send(self, handler: Any, req: Any) -> Generator[Span, Any, None]:
         if _traced.get() is req:
             return
+        span = before_http_request(RequestWrapper(req), current_span)
         token = _traced.set(req)
         try:
-            span = before_http_request(RequestWrapper(req), current_span)
             response = yield span
+        except Exception as error:
+            if not log_without_secrets(span, error):
+                raise
+            return
         finally:
             _traced.reset(token)
         status = getattr(response, "code", None)
