@@ -124,7 +124,7 @@ class Requests(Hook):
 
 
 class Urllib(Hook):
-    """``OpenerDirector.open`` down to ``http.client``, which reads a canned answer and sends to nobody."""
+    """``OpenerDirector.open`` down to a connection that sends nothing and lets ``http.client`` read a canned answer."""
 
     name, ratio, idle = "urllib", 0.28, 2
     hook, instrumentor = "urllib2", "urllib:URLLibInstrumentor"
@@ -134,22 +134,29 @@ class Urllib(Hook):
         import urllib.request
 
         class Socket:
-            def sendall(self, _: bytes) -> None:
-                pass
-
             def makefile(self, _: str) -> io.BytesIO:
                 return io.BytesIO(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-            def close(self) -> None:
+        class Connection:
+            sock = None
+
+            def __init__(self, host: str, **_: Any) -> None:
                 pass
 
-        class Connection(http.client.HTTPConnection):
-            def connect(self) -> None:
-                self.sock = Socket()
+            def set_debuglevel(self, level: int) -> None:
+                pass
+
+            def request(self, *_: Any, **__: Any) -> None:
+                pass
+
+            def getresponse(self) -> http.client.HTTPResponse:
+                response = http.client.HTTPResponse(Socket())  # type: ignore[arg-type]
+                response.begin()
+                return response
 
         class Handler(urllib.request.HTTPHandler):
             def do_open(self, http_class: Any, req: Any, **http_conn_args: Any) -> Any:
-                return super().do_open(Connection, req, **http_conn_args)
+                return super().do_open(Connection, req, **http_conn_args)  # type: ignore[arg-type]
 
         opener = urllib.request.build_opener(Handler)
         self.call = lambda: opener.open(urllib.request.Request(URL))
