@@ -2,9 +2,9 @@
 
 The events of the class ``Engine`` see the statements of every engine, whenever and by whatever name of
 ``create_engine`` it was made; an ``AsyncEngine`` runs on an ``Engine``. A statement ends in ``after_cursor_execute``
-or, if it fails or is cancelled, in ``handle_error``, which is listened to in front of the application's handlers since
-one of those may raise. A statement whose end nobody announces (the option ``skip_user_error_events``, a reset in
-mid-flight) ends with its execution context.
+or, if it fails or is cancelled, in ``handle_error``. A statement whose end nobody announces (an application's listener
+that was called before ours raised, the option ``skip_user_error_events``, a reset in mid-flight) ends with its
+execution context.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SQLAlchemyPatcher(Patcher):
             guard.release().finish()
 
     @staticmethod
-    @on_event("sqlalchemy.engine:Engine", "handle_error", insert=True)
+    @on_event("sqlalchemy.engine:Engine", "handle_error")
     def handle_error(exception_context: Any) -> None:
         """Finish the span of a statement that failed."""
         guard = _ended(exception_context.execution_context)
