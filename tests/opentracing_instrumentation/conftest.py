@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentracing.mocktracer import MockTracer
 
 from .loopback import Loopback
-
-Told = dict[str, Any]
+from .told import Spans, Told
 
 
 @pytest.fixture
-def spans(tracer: MockTracer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Told]]]:
+def spans(tracer: MockTracer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spans]:
     """The function that tells the finished spans, in the order of their ends. Each span begun ends once, and only once.
 
     A span is told as its ``operation``, the ``parent``'s operation or ``None``, its ``tags``, and its ``logs`` if it

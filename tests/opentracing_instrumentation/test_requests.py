@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import socket
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -25,41 +23,15 @@ from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.http_client import ClientInterceptors
 from opentracing_instrumentation.interceptors import OpenTracingInterceptor
 
-from .conftest import Told
 from .loopback import Loopback
+from .told import Spans, failed, sent, unused_port
 
 get_of_before = requests.get
-Spans = Callable[[], list[Told]]
 
 
 @pytest.fixture(autouse=True)
 def patched() -> None:
     hook.install_patches()
-
-
-def sent(server: Loopback, path: str, status: int | None = 200, method: str = "GET", **tags: Any) -> Told:
-    """The span of a request to the loopback server."""
-    told = {
-        "span.kind": "client",
-        "http.method": method,
-        "http.url": server.url + path,
-        "peer.ipv4": "127.0.0.1",
-        "peer.port": server.port,
-        **tags,
-    }
-    return {"operation": method, "parent": None, "tags": {**told, "http.status_code": status} if status else told}
-
-
-def failed(span: Told, error: BaseException) -> Told:
-    """The same span, of a request that raised."""
-    log = {"event": "error", "message": str(error), "error.object": error, "error.kind": type(error)}
-    return {**span, "tags": {**span["tags"], "error": True}, "logs": [log]}
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Note(OpenTracingInterceptor):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import logging
-import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -23,10 +22,9 @@ from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.http_client import ClientInterceptors
 from opentracing_instrumentation.interceptors import OpenTracingInterceptor
 
-from .conftest import Told
 from .loopback import Loopback
+from .told import Spans, failed, sent, unused_port
 
-Spans = Callable[[], list[Told]]
 urlopen_of_before = urllib.request.urlopen
 
 
@@ -34,25 +32,6 @@ urlopen_of_before = urllib.request.urlopen
 def patched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "_opener", None)
     urllib2.install_patches()
-
-
-def sent(server: Loopback, path: str, status: int | None = 200, method: str = "GET", **tags: Any) -> Told:
-    """The span of a request to the loopback server."""
-    told = {
-        "span.kind": "client",
-        "http.method": method,
-        "http.url": server.url + path,
-        "peer.ipv4": "127.0.0.1",
-        "peer.port": server.port,
-        **tags,
-    }
-    return {"operation": method, "parent": None, "tags": {**told, "http.status_code": status} if status else told}
-
-
-def failed(span: Told, error: BaseException) -> Told:
-    """The same span, of a request that raised."""
-    log = {"event": "error", "message": str(error), "error.object": error, "error.kind": type(error)}
-    return {**span, "tags": {**span["tags"], "error": True}, "logs": [log]}
 
 
 def read(request: Any, open_: Callable[..., Any] | None = None, **options: Any) -> bytes:
@@ -159,9 +138,7 @@ def test_a_server_that_does_not_answer_is_an_error(server: Loopback, spans: Span
 
 
 def test_a_refused_connection_is_an_error(server: Loopback, spans: Spans) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = unused_port()
     with pytest.raises(urllib.error.URLError) as caught:
         read(f"http://127.0.0.1:{port}/x")
     there = {"http.url": f"http://127.0.0.1:{port}/x", "peer.port": port}
