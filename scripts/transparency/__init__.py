@@ -1,0 +1,1 @@
+"""Whether patched libraries still pass their own test suites."""

@@ -1,0 +1,65 @@
+"""The suites: what to fetch, what their tests require, how they are run, and which parts are left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Services = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A library's own tests, as its source distribution holds them.
+
+    Attributes:
+        distribution: the library, by the name of its distribution.
+        requires: what its tests import besides.
+        arguments: of pytest, in the folder of the source distribution.
+        environment: variables that lead the tests to the servers.
+        left_out: arguments that leave tests out, each with the reason.
+    """
+
+    distribution: str
+    requires: tuple[str, ...]
+    arguments: Callable[[Services], list[str]]
+    environment: Callable[[Services], dict[str, str]] = lambda services: {}
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def _psycopg2(services: Services) -> dict[str, str]:
+    server = services["postgresql"]
+    return {
+        "PSYCOPG2_TESTDB": server["database"],
+        "PSYCOPG2_TESTDB_HOST": server["host"],
+        "PSYCOPG2_TESTDB_PORT": str(server["port"]),
+        "PSYCOPG2_TESTDB_USER": server["user"],
+        "PSYCOPG2_TESTDB_PASSWORD": server["password"],
+        "PGPASSWORD": server["password"],
+    }
+
+
+SUITES = (
+    Suite(
+        "psycopg2",
+        ("setuptools",),
+        lambda services: ["tests"],
+        _psycopg2,
+    ),
+    Suite(
+        "redis",
+        ("pytest-asyncio", "numpy", "cachetools", "hiredis", "uvloop", "mock"),
+        lambda services: ["tests", f"--redis-url={services['redis']['url']}", "-m", "not onlycluster and not redismod"],
+    ),
+    Suite(
+        "requests",
+        ("pytest-httpbin==2.1.0", "pytest-mock", "trustme", "PySocks", "httpbin"),
+        lambda services: ["tests"],
+    ),
+    Suite(
+        "tornado",
+        ("pycurl",),
+        lambda services: ["-p", "no:logging", "-p", "scripts.transparency.quiet_tornado", "tornado/test"],
+    ),
+)
