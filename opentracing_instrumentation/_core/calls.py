@@ -504,7 +504,7 @@ def _described(wanted: Mapping[str, inspect.Parameter], signature: _Signature) -
     """
     arguments: list[str] = []
     if signature is _ANYTHING:
-        return signature.arguments
+        return signature.arguments if wanted else ""
     for index, parameter in enumerate(wanted.values()):
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments += [f"**{signature.keywords}"] if signature.keywords else []
