@@ -158,9 +158,8 @@ class Stack:
         """Stop the servers `names`, whatever state they are in; with the last one go all files."""
         contained = [name for name in names if name in self.containers]
         for name in names:
-            process = self.processes.pop(name, None)
-            if process:
-                process.stop(SERVERS[name].stop_signal)
+            if name in self.processes:
+                self.processes.pop(name).stop(SERVERS[name].stop_signal)
                 shutil.rmtree(self.run / name, ignore_errors=True)
             self.ports.pop(name, None)
         if contained:
