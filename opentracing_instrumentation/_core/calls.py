@@ -284,9 +284,9 @@ def _run(description: Description, handle: Any, step: Callable[..., Any], *args:
     scope = description.enter(handle) if description.activate else None
     try:
         item = step(*args)
-    except StopIteration as stop:
+    except (StopIteration, GeneratorExit) as end:  # exhausted, or closed: its consumer has seen enough
         description.leave(scope)
-        description.succeed(handle, stop.value)
+        description.succeed(handle, getattr(end, "value", None))
         raise
     except BaseException as error:
         description.leave(scope)
@@ -301,7 +301,7 @@ async def _run_async(description: Description, handle: Any, step: Callable[..., 
     scope = description.enter(handle) if description.activate else None
     try:
         item = await step(*args)
-    except StopAsyncIteration:
+    except (StopAsyncIteration, GeneratorExit):
         description.leave(scope)
         description.succeed(handle, None)
         raise
@@ -361,10 +361,6 @@ _GENERATOR = """def _ot_call({parameters}):
             return _ot_stop.value
         try:
             _ot_step, _ot_value = _ot_steps.send, (yield _ot_item)
-        except GeneratorExit:
-            _ot_run(_ot_description, _ot_handle, _ot_steps.close)
-            _ot_description.succeed(_ot_handle, None)
-            raise
         except BaseException as _ot_error:
             _ot_step, _ot_value = _ot_steps.throw, _ot_error
 """
@@ -386,10 +382,6 @@ _ASYNC_GENERATOR = """async def _ot_call({parameters}):
             return
         try:
             _ot_step, _ot_value = _ot_steps.asend, (yield _ot_item)
-        except GeneratorExit:
-            await _ot_run_async(_ot_running, _ot_handle, _ot_steps.aclose)
-            _ot_running.succeed(_ot_handle, None)
-            raise
         except BaseException as _ot_error:
             _ot_step, _ot_value = _ot_steps.athrow, _ot_error
 """
@@ -557,7 +549,10 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
     begin = description.describe if type(description).begin is Description.begin else description.begin
     wrapper = make(original, begin, switch, description.idle, description)
     functools.update_wrapper(wrapper, original)
-    if isinstance(original, types.FunctionType) and signature is not _ANYTHING:
-        wrapper.__defaults__ = original.__defaults__
-        wrapper.__kwdefaults__ = original.__kwdefaults__
+    if isinstance(original, types.FunctionType):
+        if signature is not _ANYTHING:
+            wrapper.__defaults__ = original.__defaults__
+            wrapper.__kwdefaults__ = original.__kwdefaults__
+        if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            wrapper = types.coroutine(wrapper)
     return wrapper  # type: ignore[no-any-return]
