@@ -22,16 +22,16 @@ _ending = Description(before_request, _PLACE)
 class ServedRequest:
     """One request and its span. Not thread-safe, but its methods may be called by one thread after another."""
 
-    __slots__ = ("_error", "_manager", "_open", "_span", "status")
+    #: The status code of the response, once it is known.
+    status: int | None = None
 
     _manager: ScopeManager
     _span: Span
+    _open = False
+    _error: BaseException | None = None
 
-    def __init__(self) -> None:
-        #: The status code of the response, once it is known.
-        self.status: int | None = None
-        self._error: BaseException | None = None
-        self._open = False
+    #: Undo :meth:`enter` or :meth:`enter_task`, whose result it takes.
+    leave = staticmethod(_ending.leave)
 
     def begin(self, wrap: Callable[[Any], AbstractRequestWrapper], request: Any, tracer: Tracer | None) -> bool:
         """Begin the span; tell whether that worked, else the request is served untraced.
@@ -68,10 +68,6 @@ class ServedRequest:
             report(f"{_PLACE}: activation", RuntimeError(reason))
             return None
         return self.enter()
-
-    def leave(self, scope: Scope | None) -> None:
-        """Undo :meth:`enter` or :meth:`enter_task`."""
-        _ending.leave(scope)
 
     def tag(self, name: str, value: Any) -> None:
         """Tag the span, unless it has ended."""

@@ -59,10 +59,7 @@ class TracingMiddleware:
 class _Exchange(ServedRequest):
     """A request and what is sent in answer."""
 
-    __slots__ = ("_send", "receive")
-
     def __init__(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        super().__init__()
         self.receive = receive
         self._send = send
 
@@ -76,10 +73,7 @@ class _Exchange(ServedRequest):
 class _WebSocket(ServedRequest):
     """A websocket, with both sides' messages."""
 
-    __slots__ = ("_receive", "_send")
-
     def __init__(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        super().__init__()
         self._receive = receive
         self._send = send
 

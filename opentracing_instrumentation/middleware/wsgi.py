@@ -48,18 +48,16 @@ class TracingMiddleware:
 class _Exchange(ServedRequest):
     """A request and its response."""
 
-    __slots__ = ("_file", "_make_file", "_start_response")
+    _make_file: Any = None
+    _file: Any = None
 
     def __init__(self, start_response: Callable[..., Any]) -> None:
-        super().__init__()
         self._start_response = start_response
-        self._make_file: Any = None
-        self._file: object = self  # what the server's file wrapper made; this stands for nothing
 
     def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Iterable[bytes]:
         """Call the application."""
-        self._make_file = environ.get(_FILE_WRAPPER)
-        if self._make_file is not None and not isinstance(self._make_file, type):
+        make_file = self._make_file = environ.get(_FILE_WRAPPER)
+        if make_file is not None and not isinstance(make_file, type):
             environ[_FILE_WRAPPER] = self.make_file
         scope = self.enter()
         try:
@@ -95,9 +93,12 @@ class _Exchange(ServedRequest):
 
     def _is_done(self, body: object) -> bool:
         """Tell whether all work of the application is done: the server may look at the body's type and length."""
-        if isinstance(body, list | tuple):
+        if isinstance(body, (list, tuple)):
             return not hasattr(body, "close")
-        return body is self._file or (isinstance(self._make_file, type) and isinstance(body, self._make_file))
+        make_file = self._make_file
+        if isinstance(make_file, type):
+            return isinstance(body, make_file)
+        return body is not None and body is self._file
 
 
 class _Body:

@@ -27,7 +27,7 @@ from .conftest import Told
 from .serving import CALLER, CALLERS_SPAN, GARBAGE, ask, failed, lowered, served, wait_for_spans, wsgi_server
 
 Spans = Callable[[], list[Told]]
-HEADERS = [("Content-Type", "text/plain")]
+HEADERS = (("Content-Type", "text/plain"),)
 
 
 class Sunk(Exception):
@@ -35,7 +35,7 @@ class Sunk(Exception):
 
 
 def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    start_response("200 OK", HEADERS)
+    start_response("200 OK", [*HEADERS])
     return [b"tea"]
 
 
@@ -53,7 +53,11 @@ def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> 
 def span(status: int | None = 200, **tags: Any) -> Told:
     """The span of a request with :func:`environment`."""
     told = {"span.kind": "server", "http.method": "GET", "http.url": "http://127.0.0.1/", **tags}
-    return {"operation": "GET", "parent": None, "tags": told if status is None else {**told, "http.status_code": status}}
+    return {
+        "operation": "GET",
+        "parent": None,
+        "tags": told if status is None else {**told, "http.status_code": status},
+    }
 
 
 # What a request becomes
@@ -84,12 +88,12 @@ def test_simultaneous_requests_have_their_own_current_spans(spans: Spans) -> Non
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         together.wait(10)
-        get_current_span().set_tag("path", environ["PATH_INFO"])
-        start_response("200 OK", HEADERS)
+        get_current_span().set_tag("seen", environ["PATH_INFO"])
+        start_response("200 OK", [*HEADERS])
         together.wait(10)
         yield environ["PATH_INFO"].encode()
         together.wait(10)
-        get_current_span().set_tag("path again", environ["PATH_INFO"])
+        get_current_span().set_tag("seen again", environ["PATH_INFO"])
 
     with wsgi_server(TracingMiddleware(application)) as port:
         clients = [threading.Thread(target=ask, args=(port, f"/{number}")) for number in range(4)]
@@ -97,15 +101,15 @@ def test_simultaneous_requests_have_their_own_current_spans(spans: Spans) -> Non
             client.start()
         for client in clients:
             client.join()
-    told = sorted(spans(), key=lambda one: str(one["tags"]["path"]))
-    assert told == [served(port, f"/{n}", path=f"/{n}", **{"path again": f"/{n}"}) for n in range(4)]
+    told = sorted(spans(), key=lambda one: str(one["tags"]["seen"]))
+    assert told == [served(port, f"/{n}", **{"seen": f"/{n}", "seen again": f"/{n}"}) for n in range(4)]
 
 
 def test_the_middleware_keeps_to_the_specification(spans: Spans) -> None:
     """By the validator of the standard library, from both sides."""
 
     def generated(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        write = start_response("200 OK", HEADERS)
+        write = start_response("200 OK", [*HEADERS])
         write(b"written, ")
         yield b"yielded"
 
@@ -121,7 +125,7 @@ def test_the_middleware_keeps_to_the_specification(spans: Spans) -> None:
 @pytest.mark.parametrize("body", [[b"tea"], (b"tea",), []], ids=str)
 def test_a_list_or_tuple_reaches_the_server_as_it_is(body: Any, spans: Spans) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         return body
 
     assert TracingMiddleware(application)(environment(), start) is body
@@ -137,7 +141,7 @@ def test_a_file_for_the_server_reaches_it_as_it_is(file_wrapper: Any, spans: Spa
     made = []
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         made.append(environ["wsgi.file_wrapper"](io.BytesIO(b"tea"), 10))
         return made[0]
 
@@ -150,7 +154,7 @@ def test_a_body_of_another_kind_is_no_file_of_the_server(spans: Spans) -> None:
     file = io.BytesIO(b"tea")
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         environ["wsgi.file_wrapper"](io.BytesIO(b"coffee"))
         return file
 
@@ -173,7 +177,7 @@ def test_a_list_that_can_be_closed_is_closed(spans: Spans) -> None:
     own = Body([b"tea"])
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         return own
 
     body: Any = TracingMiddleware(application)(environment(), start)
@@ -191,7 +195,7 @@ def test_the_span_is_current_in_each_step_of_a_body_and_never_between(manager: A
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         try:
             seen.append(tracer.active_span)
-            start_response("200 OK", HEADERS)
+            start_response("200 OK", [*HEADERS])
             yield b"a"
             seen.append(tracer.active_span)
             yield b"b"
@@ -213,7 +217,7 @@ def test_the_span_is_current_in_each_step_of_a_body_and_never_between(manager: A
 
 
 def generated(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-    start_response("200 OK", HEADERS)
+    start_response("200 OK", [*HEADERS])
     yield b"a"
     yield b"b"
 
@@ -235,7 +239,7 @@ def test_a_client_that_goes_away_ends_the_span(tracer: MockTracer, spans: Spans)
     gone = threading.Event()
 
     def endless(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         yield b"tea"
         gone.wait(10)
         while True:
@@ -269,7 +273,7 @@ def test_an_exception_of_a_body_is_logged_and_raised_on(spans: Spans) -> None:
     error = Sunk("the teapot")
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         yield b"a"
         raise error
 
@@ -293,7 +297,7 @@ def test_an_exception_on_closing_is_logged_and_raised_on(spans: Spans) -> None:
             raise error
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         return Body()
 
     body: Any = TracingMiddleware(application)(environment(), start)
@@ -304,7 +308,7 @@ def test_an_exception_on_closing_is_logged_and_raised_on(spans: Spans) -> None:
 
 def test_what_is_no_body_fails_where_the_server_looks_at_it(spans: Spans) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
 
     body = TracingMiddleware(application)(environment(), start)
     with pytest.raises(TypeError) as raised:
@@ -316,7 +320,7 @@ def test_what_is_no_body_fails_where_the_server_looks_at_it(spans: Spans) -> Non
 @pytest.mark.parametrize(("status", "error"), [(499, False), (500, True), (503, True)])
 def test_a_status_of_500_and_above_is_an_error(status: int, error: bool, spans: Spans) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response(f"{status} Whatever", HEADERS)
+        start_response(f"{status} Whatever", [*HEADERS])
         return []
 
     with wsgi_server(TracingMiddleware(application)) as port:
@@ -329,11 +333,11 @@ def test_the_response_of_an_application_that_thinks_again(spans: Spans) -> None:
     error = Sunk("the teapot")
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         try:
             raise error
         except Sunk:
-            start_response("500 Sunk", HEADERS, sys.exc_info())
+            start_response("500 Sunk", [*HEADERS], sys.exc_info())
         return [b"sorry"]
 
     with wsgi_server(TracingMiddleware(application)) as port:
@@ -346,11 +350,11 @@ def test_a_response_that_comes_too_late_is_not_the_response(spans: Spans) -> Non
     error = Sunk("the teapot")
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)(b"tea")
+        start_response("200 OK", [*HEADERS])(b"tea")
         try:
             raise error
         except Sunk:
-            start_response("500 Sunk", HEADERS, sys.exc_info())
+            start_response("500 Sunk", [*HEADERS], sys.exc_info())
         return []
 
     def too_late(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
@@ -369,11 +373,11 @@ def test_an_odd_status_line_is_the_servers_business(status: Any, spans: Spans) -
     received = []
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response(status, HEADERS)
+        start_response(status, [*HEADERS])
         return []
 
     TracingMiddleware(application)(environment(), lambda *args: received.append(args))
-    assert received == [(status, HEADERS)]
+    assert received == [(status, [*HEADERS])]
     assert spans() == [span(None)]
 
 
@@ -387,7 +391,7 @@ def test_a_tracer_of_its_own(spans: Spans) -> None:
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         seen.append(own.active_span)
-        start_response("200 OK", HEADERS)
+        start_response("200 OK", [*HEADERS])
         return []
 
     TracingMiddleware(application, own)(environment(), start)
@@ -433,11 +437,12 @@ def test_failures_of_tracing_change_nothing(
     error = Sunk("the teapot")
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        start_response("500 Sunk", HEADERS)
+        start_response("500 Sunk", [*HEADERS])
         yield b"tea"
         raise error
 
-    body: Any = TracingMiddleware(application, tracer)(environment(), start)
+    headers = {"HTTP_OT_TRACER_TRACEID": "1f", "HTTP_OT_TRACER_SPANID": "2e"}
+    body: Any = TracingMiddleware(application, tracer)(environment(**headers), start)
     assert next(body) == b"tea"
     with pytest.raises(Sunk) as raised:
         next(body)
