@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tarfile
 import venv
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 from .suites import SUITES, Services, Suite
 

@@ -24,7 +24,7 @@ class Suite:
     distribution: str
     requires: tuple[str, ...]
     arguments: Callable[[Services], list[str]]
-    environment: Callable[[Services], dict[str, str]] = lambda services: {}
+    environment: Callable[[Services], dict[str, str]] = lambda _: {}
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -44,7 +44,7 @@ SUITES = (
     Suite(
         "psycopg2",
         ("setuptools",),
-        lambda services: ["tests"],
+        lambda _: ["tests"],
         _psycopg2,
     ),
     Suite(
@@ -55,11 +55,11 @@ SUITES = (
     Suite(
         "requests",
         ("pytest-httpbin==2.1.0", "pytest-mock", "trustme", "PySocks", "httpbin"),
-        lambda services: ["tests"],
+        lambda _: ["tests"],
     ),
     Suite(
         "tornado",
         ("pycurl",),
-        lambda services: ["-p", "no:logging", "-p", "scripts.transparency.quiet_tornado", "tornado/test"],
+        lambda _: ["-p", "no:logging", "-p", "scripts.transparency.quiet_tornado", "tornado/test"],
     ),
 )
