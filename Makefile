@@ -49,7 +49,8 @@ services-down: ## Stop those servers
 	$(PYTHON) scripts/services down
 
 clean: services-down ## Remove everything that make has made
-	rm -rf env build dist site htmlcov .coverage *.egg-info
+	rm -rf env build dist site htmlcov .coverage *.egg-info .hypothesis .*_cache .tox
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp for each extra of pyproject.toml, so that the demo waits for no test's requirement.
 env/.%: pyproject.toml | $(BIN)/python
