@@ -50,7 +50,7 @@ def statement(text: str, instance: str = "sqlite://", parent: str | None = None,
         "db.instance": instance,
         "db.statement": text,
     }
-    return {"operation": operation or f"SQL {text.split()[0]}", "parent": parent, "tags": tags}
+    return {"operation": operation or f"SQL {text.split(maxsplit=1)[0]}", "parent": parent, "tags": tags}
 
 
 def operations(spans: Spans) -> list[str]:
