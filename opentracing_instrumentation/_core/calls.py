@@ -168,7 +168,7 @@ class Description:
                 report(f"{self.place}: future", error)
                 self.succeed(handle, None)
             return result
-        make = _compile(_KINDS[type(result)], "", "", "", self.activate, None)
+        make = _compile(_KINDS[type(result)], "", "_ot_original()", "", self.activate, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
         resumed.__name__, resumed.__qualname__ = result.__name__, result.__qualname__
         if isinstance(result, types.GeneratorType) and result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -348,9 +348,9 @@ _LISTEN = """_ot_listener = _ot_listen(_ot_description, _ot_handle, {callback})
 
 _GENERATOR = """def _ot_call({parameters}):
     if not _ot_switch.active or _ot_idle():
-        return (yield from _ot_original({arguments}))
+        return (yield from {call})
 {begin}
-    _ot_steps = _ot_original({arguments})
+    _ot_steps = {call}
     if _ot_handle is None:
         return (yield from _ot_steps)
     _ot_step, _ot_value = _ot_steps.send, None
@@ -373,7 +373,7 @@ _ASYNC_GENERATOR = """async def _ot_call({parameters}):
 {begin}
     if _ot_handle is None:
         _ot_running = _ot_silent
-    _ot_steps = _ot_original({arguments})
+    _ot_steps = {call}
     _ot_step, _ot_value = _ot_steps.asend, None
     while True:
         try:
@@ -398,13 +398,13 @@ _KINDS = {
 _DEFERRED = (*_KINDS, asyncio.Future, concurrent.futures.Future)
 
 
-def _source(kind: str, parameters: str, arguments: str, described: str, activate: bool, callback: str | None) -> str:
+def _source(kind: str, parameters: str, call: str, described: str, activate: bool, callback: str | None) -> str:
     begin = _BEGIN.format(described=described).strip("\n")
     if kind == _GENERATING:
-        return _GENERATOR.format(parameters=parameters, arguments=arguments, begin=begin)
+        return _GENERATOR.format(parameters=parameters, call=call, begin=begin)
     if kind == _ASYNC_GENERATING:
         begin = "\n".join("    " + line for line in begin.splitlines())
-        return _ASYNC_GENERATOR.format(parameters=parameters, arguments=arguments, begin=begin)
+        return _ASYNC_GENERATOR.format(parameters=parameters, call=call, begin=begin)
     fail = "_ot_description.fail(_ot_handle, _ot_error)"
     succeed = "_ot_succeed(_ot_handle, _ot_result)"
     if kind == _FUNCTION:
@@ -419,7 +419,7 @@ def _source(kind: str, parameters: str, arguments: str, described: str, activate
         define="async def" if kind == _COROUTINE else "def",
         parameters=parameters,
         begin=begin,
-        call=f"{'await ' if kind == _COROUTINE else ''}_ot_original({arguments})",
+        call=f"await {call}" if kind == _COROUTINE else call,
         enter="_ot_scope = _ot_description.enter(_ot_handle)" if activate else "",
         leave="_ot_description.leave(_ot_scope)" if activate else "",
         listen=_LISTEN.format(callback=callback) if callback else "",
@@ -430,10 +430,10 @@ def _source(kind: str, parameters: str, arguments: str, described: str, activate
 
 @functools.lru_cache(maxsize=1024)
 def _compile(
-    kind: str, parameters: str, arguments: str, described: str, activate: bool, callback: str | None
+    kind: str, parameters: str, call: str, described: str, activate: bool, callback: str | None
 ) -> Callable[..., Any]:
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
-    source = _source(kind, parameters, arguments, described, activate, callback)
+    source = _source(kind, parameters, call, described, activate, callback)
     factory = "def _ot_factory(_ot_original, _ot_begin, _ot_switch, _ot_idle, _ot_description):\n"
     factory += "    _ot_succeed = _ot_description.succeed\n"
     factory += "".join(f"    {line}\n" for line in source.splitlines())
@@ -454,16 +454,22 @@ class _Signature(NamedTuple):
     parameters: str
     arguments: str
     positional: tuple[str, ...]
-    named: frozenset[str]
+    names: frozenset[str]
+    rest: str | None
     keywords: str | None
 
 
-_ANYTHING = _Signature("*_ot_args, **_ot_kwargs", "*_ot_args, **_ot_kwargs", (), frozenset(), "_ot_kwargs")
+_ANYTHING = _Signature("*_ot_args, **_ot_kwargs", "*_ot_args, **_ot_kwargs", (), frozenset(), "_ot_args", "_ot_kwargs")
+
+
+def is_plain(function: Any) -> bool:
+    """Tell whether something is a function written in Python itself, and not a proxy that passes for one."""
+    return type(function) is types.FunctionType
 
 
 def _signature(function: Any) -> _Signature:
     """Read the signature of a plain function from its code: what ``inspect`` tells may be a decorator's claim."""
-    if not isinstance(function, types.FunctionType):
+    if not is_plain(function):
         return _ANYTHING
     code = function.__code__
     count, only = code.co_argcount, code.co_posonlyargcount
@@ -471,7 +477,8 @@ def _signature(function: Any) -> _Signature:
     extra = iter(code.co_varnames[len(names) :])
     rest = next(extra) if code.co_flags & inspect.CO_VARARGS else None
     keywords = next(extra) if code.co_flags & inspect.CO_VARKEYWORDS else None
-    if not all(name.isidentifier() and not name.startswith("_ot_") for name in names) or _BUILTINS & set(names):
+    all_names = {*names, rest or "_", keywords or "_"}
+    if _BUILTINS & all_names or not all(name.isidentifier() and not name.startswith("_ot_") for name in all_names):
         return _ANYTHING
     positional, keyword_only = names[:count], names[count:]
     optional = set(positional[count - len(function.__defaults__ or ()) :]) | set(function.__kwdefaults__ or ())
@@ -485,7 +492,7 @@ def _signature(function: Any) -> _Signature:
     if keywords:
         parameters.append(f"**{keywords}")
         arguments.append(f"**{keywords}")
-    return _Signature(", ".join(parameters), ", ".join(arguments), positional, frozenset(names[only:]), keywords)
+    return _Signature(", ".join(parameters), ", ".join(arguments), positional, frozenset(names), rest, keywords)
 
 
 def _described(wanted: Mapping[str, inspect.Parameter], signature: _Signature) -> str:
@@ -495,20 +502,49 @@ def _described(wanted: Mapping[str, inspect.Parameter], signature: _Signature) -
         TypeError: the description needs a parameter that the function does not have.
     """
     arguments: list[str] = []
-    if signature is _ANYTHING:
-        return signature.arguments if wanted else ""
     for index, parameter in enumerate(wanted.values()):
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments += [f"**{signature.keywords}"] if signature.keywords else []
         elif index == 0 and signature.positional:
             arguments.append(signature.positional[0])
-        elif parameter.name in signature.named:
+        elif parameter.name in signature.names:
             arguments.append(f"{parameter.name}={parameter.name}")
-        elif index < len(signature.positional):
-            arguments.append(f"{parameter.name}={signature.positional[index]}")
         elif parameter.default is parameter.empty:
             raise TypeError(f"its signature has changed: it takes no {parameter.name!r}")
     return ", ".join(arguments)
+
+
+def _view(original: Any, signature: _Signature, description: Description) -> tuple[Callable[..., Any], str]:
+    """Return what begins the description of a call, and the source text of its arguments.
+
+    A decorator takes anything, whatever its function takes; so does what is not written in Python. The arguments are
+    told apart by the innermost function then, if there is one; if not, the description gets them as they are spelt.
+    """
+    begin = description.describe if type(description).begin is Description.begin else description.begin
+    wanted = inspect.signature(description.describe).parameters
+    function = inspect.unwrap(original)
+    if signature.rest and is_plain(function) and function is not original and not _as_spelt(wanted):
+        return _selecting(begin, wanted, function), signature.arguments
+    if signature is _ANYTHING and wanted:
+        return begin, signature.arguments
+    return begin, _described(wanted, signature)
+
+
+def _as_spelt(wanted: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in wanted.values())
+
+
+def _selecting(
+    begin: Callable[..., Any], wanted: Mapping[str, inspect.Parameter], function: types.FunctionType
+) -> Callable[..., Any]:
+    """Return a function that takes what ``function`` takes, and calls ``begin`` with the arguments that it wants."""
+    signature = _signature(function)
+    if signature is _ANYTHING:
+        return begin
+    source = f"lambda {signature.parameters}: _ot_begin({_described(wanted, signature)})"
+    select: types.FunctionType = eval(source, {"_ot_begin": begin})
+    select.__defaults__, select.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return select
 
 
 def _kind(function: Any) -> str:
@@ -530,29 +566,25 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
     Raises:
         TypeError: the description does not fit the function's signature.
     """
-    signature = _signature(original)
-    wanted = inspect.signature(description.describe).parameters
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in wanted.values()):
-        signature = _ANYTHING  # it sees the arguments as the caller spelt them
-    elif description.callback is not None and signature is _ANYTHING:
-        names = tuple(wanted)
-        signature = _Signature(", ".join(names), ", ".join(names), names, frozenset(names), None)
-    described = _described(wanted, signature)
+    as_spelt = _as_spelt(inspect.signature(description.describe).parameters)
+    signature = _ANYTHING if as_spelt else _signature(original)
+    if description.callback is not None and description.callback not in signature.names:
+        raise TypeError(f"its signature has changed: it takes no {description.callback!r}")
+    begin, described = _view(original, signature, description)
     make = _compile(
         _kind(original),
         signature.parameters,
-        signature.arguments,
+        f"_ot_original({signature.arguments})",
         described,
         description.activate,
         description.callback,
     )
-    begin = description.describe if type(description).begin is Description.begin else description.begin
     wrapper = make(original, begin, switch, description.idle, description)
     functools.update_wrapper(wrapper, original)
-    if isinstance(original, types.FunctionType):
+    if is_plain(original):
         if signature is not _ANYTHING:
-            wrapper.__defaults__ = original.__defaults__
-            wrapper.__kwdefaults__ = original.__kwdefaults__
-        if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            wrapper.__defaults__ = original.__defaults__  # type: ignore[attr-defined]
+            wrapper.__kwdefaults__ = original.__kwdefaults__  # type: ignore[attr-defined]
+        if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:  # type: ignore[attr-defined]
             wrapper = types.coroutine(wrapper)
     return wrapper  # type: ignore[no-any-return]
