@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 from wrapt import register_post_import_hook
 
-from .calls import Description, FlowDescription, Switch, idle, instrument
+from .calls import Description, FlowDescription, Switch, idle, instrument, is_plain, proxy
 from .safety import logger, report
 
 # Guards every patch and patcher. Nothing is imported while it is held: an import may wait for a thread that is
@@ -183,12 +183,16 @@ class CallPatch(AttributePatch):
         self._description = kind(describe, target, activate=activate, callback=callback, idle=idle)
 
     def replacement_for(self, original: Any) -> Any:
-        if isinstance(original, classmethod | staticmethod):
-            return type(original)(self._instrumented(original.__func__))
-        return self._instrumented(original)
-
-    def _instrumented(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return instrument(function, self._description, self.switch)
+        method = issubclass(type(original), classmethod | staticmethod)
+        function = original.__func__ if method else original
+        if is_plain(function):
+            wrapper = instrument(function, self._description, self.switch)
+            return type(original)(wrapper) if method else wrapper
+        if isinstance(function, type) or not (callable(function) or isinstance(function, classmethod | staticmethod)):
+            raise TypeError(f"it is no function, but {original!r}")
+        if self._description.callback is not None:
+            raise TypeError(f"the callback can't be told apart in the arguments of {original!r}")
+        return proxy(original, self._description, self.switch)
 
 
 class ReplacePatch(AttributePatch):

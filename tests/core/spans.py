@@ -9,6 +9,7 @@ from opentracing import Span
 from opentracing.mocktracer import MockTracer
 
 from opentracing_instrumentation._core.calls import Description, FlowDescription, instrument
+from opentracing_instrumentation._core.patching import Patcher, trace
 from opentracing_instrumentation.utils import child_span
 
 
@@ -46,3 +47,14 @@ GOOD = {"operation": "call", "tags": {"kind": "test"}, "errors": []}
 def bad(error: BaseException) -> dict[str, Any]:
     """Return what the span of a call says that raised ``error``."""
     return {"operation": "call", "tags": {"kind": "test", "error": True}, "errors": [error]}
+
+
+def hook(*targets: str, **options: Any) -> Patcher:
+    """Return a hook that traces calls of ``targets`` under the name ``call``."""
+
+    class Hook(Patcher):
+        @trace(*targets, **options)
+        def call(self) -> Span:
+            return describe()
+
+    return Hook()
