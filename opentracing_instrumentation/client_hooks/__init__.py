@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: The hooks of this package, by the names of their modules, in the order in which they are installed.
-BUILT_IN = ("strict_redis", "sqlalchemy", "urllib2", "requests")
+BUILT_IN = ("mysqldb", "psycopg2", "strict_redis", "sqlalchemy", "urllib2", "requests")
 
 
 def hooks() -> Iterator[registry.Hook]:
@@ -111,7 +111,10 @@ def _resolve(dotted: str) -> Callable[..., Any] | Any:
     except ModuleNotFoundError as error:
         if error.name is None or "." not in module_name or not module_name.startswith(error.name):
             raise
-        found = _resolve(module_name)
+        try:
+            found = _resolve(module_name)
+        except ValueError:
+            raise error from None
     if not hasattr(found, path):
         raise ValueError(f"{dotted!r}: {module_name} has no {path!r}")
     return getattr(found, path)

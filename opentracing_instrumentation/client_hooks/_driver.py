@@ -1,0 +1,157 @@
+"""What the spans of a driver tell of its connections and cursors, for the hooks that trace a driver's own classes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from opentracing import Span
+from opentracing.ext import tags as standard
+
+from .._core.tags import PEER_HOST_IPV6
+from ..request_context import current_span
+from ..utils import child_span, peer_tags, start_child_span
+from ._connect_params import Arguments
+from ._dbapi2 import outcome, parent_of_statement, statement_span
+
+#: How the spans of a driver are named.
+SPANS = (
+    "`{module}:` and the first word of the statement, comments aside: `{module}:SELECT` (nothing, if it has just one, "
+    "or for a procedure); `{module}:{connect}`, `{module}:commit`, `{module}:rollback`, `{module}:begin_transaction`"
+)
+#: The tags of the spans of any driver, and what they mean.
+TAGS: Mapping[str, str] = {
+    standard.SPAN_KIND: "`client`",
+    standard.PEER_HOST_IPV4: "the server's host, if it is an IPv4 address",
+    PEER_HOST_IPV6: "if it is an IPv6 address",
+    standard.PEER_HOSTNAME: "if it is a name; none of the three for a socket of this machine's",
+    standard.PEER_PORT: "the server's port",
+    standard.DATABASE_USER: "the user",
+    standard.DATABASE_INSTANCE: "the database",
+    "sql": "the statement, or `sproc:` and the name of a procedure; bound parameters are not in it",
+    "sql.params": "the statement's bound parameters, only with `CONFIG.capture_sql_parameters`",
+    "sql.conn": "the arguments of `connect` without secrets, as a tuple of positional and keyword arguments",
+    "sql.cursor": "the arguments of `cursor`, if it had any, in the same form",
+}
+#: The settings that they heed.
+SETTINGS = ("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags")
+
+_T = TypeVar("_T")
+
+
+class SideTable(Generic[_T]):
+    """What we know of objects that are not ours, by identity and for as long as they live; they stay untouched."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Any], _T]] = {}
+
+    def get(self, owner: Any) -> _T | None:
+        """Return what was put down for this object, or ``None``."""
+        entry = self._entries.get(id(owner))
+        return None if entry is None else entry[1]
+
+    def put(self, owner: Any, value: _T) -> None:
+        """Put something down for an object, in place of what was there."""
+        entries, key = self._entries, id(owner)
+        entries[key] = (weakref.ref(owner, lambda _: entries.pop(key, None)), value)
+
+    def pop(self, owner: Any) -> None:
+        """Forget what was put down for this object."""
+        self._entries.pop(id(owner), None)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Endpoint(NamedTuple):
+    """Where a connection leads, as far as known."""
+
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    database: str | None = None
+
+    def tags(self) -> dict[str, Any]:
+        """Return the tags that tell of it; none of a host that is a path: that is a socket of this machine's."""
+        tags: dict[str, Any] = {}
+        if self.host and self.host[0] not in "/@":
+            tags.update(peer_tags(self.host, self.port))
+        if self.user:
+            tags[standard.DATABASE_USER] = self.user
+        if self.database:
+            tags[standard.DATABASE_INSTANCE] = self.database
+        return tags
+
+
+class Driver:
+    """What the spans of one driver have in common, and what they tell of its connections and cursors.
+
+    Args:
+        module_name: the driver's name in the names of spans.
+        db_type: the database's.
+        endpoint_of: tells where a connection leads.
+    """
+
+    def __init__(self, module_name: str, db_type: str, endpoint_of: Callable[[Any], Endpoint]) -> None:
+        self.module_name = module_name
+        self._tags = {
+            standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
+            standard.COMPONENT: module_name,
+            standard.DATABASE_TYPE: db_type,
+        }
+        self._endpoint_of = endpoint_of
+        self._connection_tags: SideTable[dict[str, Any]] = SideTable()
+        self._connect_params: SideTable[Arguments] = SideTable()
+        self._cursor_params: SideTable[Arguments] = SideTable()
+
+    def connecting(self, function_name: str, endpoint: Endpoint) -> tuple[Span, dict[str, Any]]:
+        """Begin the span of connecting; return it with the tags that it has."""
+        tags = {**self._tags, **endpoint.tags()}
+        return child_span(f"{self.module_name}:{function_name}", tags.copy()), tags
+
+    def connected(self, connection: Any, params: Arguments, span: Span, tags: dict[str, Any]) -> None:
+        """Tag what was not known before connecting, and remember all that, and the arguments, for the statements."""
+        if any(params):
+            self._connect_params.put(connection, params)
+        all_tags = {**tags, **self._tags_of(connection)}
+        self._connection_tags.put(connection, all_tags)
+        for name in all_tags.keys() - tags.keys():
+            span.set_tag(name, all_tags[name])
+
+    def opened(self, cursor: Any, params: Arguments) -> None:
+        """Remember with which arguments a cursor was made."""
+        if any(params):
+            self._cursor_params.put(cursor, params)
+
+    def statement(self, cursor: Any, statement: Any, parameters: Any = None) -> Span | None:
+        """Begin the span of a statement, unless it is not to be traced."""
+        parent = parent_of_statement(cursor)
+        if parent is None:
+            return None
+        connection = cursor.connection
+        return statement_span(
+            parent,
+            self.module_name,
+            statement,
+            self._tags_of(connection).copy(),
+            parameters,
+            self._connect_params.get(connection),
+            self._cursor_params.get(cursor),
+        )
+
+    def transaction(self, connection: Any, operation: str) -> Generator[Span, Any, None]:
+        """Describe a transaction's begin, commit or rollback: traced below a current span."""
+        parent = current_span()
+        if parent is not None:
+            tags = self._tags_of(connection).copy()
+            yield from outcome(start_child_span(f"{self.module_name}:{operation}", parent=parent, tags=tags))
+
+    def _tags_of(self, connection: Any) -> dict[str, Any]:
+        if connection is None:  # its cursor is closed
+            return self._tags
+        tags = self._connection_tags.get(connection)
+        if tags is None:
+            tags = {**self._tags, **self._endpoint_of(connection).tags()}
+            self._connection_tags.put(connection, tags)
+        return tags

@@ -1,0 +1,383 @@
+"""psycopg2: one client span for each connection, statement, COPY, commit and rollback.
+
+psycopg2 is written in C: its classes can't be patched, and its functions refuse anything but their instances. So the
+connection that ``connect`` gives is an instance of a subclass, with :class:`ConnectionWrapper` between the driver's
+class and that of the application, if it has one (``connection_factory``), and it gives out such cursors
+(:class:`CursorWrapper`). What the application's own classes do stays theirs; what they hand on is traced.
+
+- ``psycopg2._connect`` is what ``connect`` calls, also where it was imported by name before patching.
+- ``psycopg2.connect`` tells with which arguments it was called, for the tag ``sql.conn``.
+- The methods of the two classes of this module are traced; resetting stops it for live connections, too.
+
+An asynchronous connection does its work in ``poll()``: the span of a statement or of connecting ends there. Not traced
+are connections made by calling a class instead of ``connect``, and a factory function's that have the driver's very
+class.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from opentracing import Span
+from opentracing.ext import tags as standard
+
+from .._core.calls import FlowDescription, instrument
+from .._core.patching import AttributePatch, Patch, Patcher, replace, trace
+from .._core.safety import report
+from ..utils import child_span
+from ._connect_params import Arguments, is_secret, shown
+from ._dbapi2 import _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, outcome
+from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, SideTable
+from ._singleton import singleton
+
+__all__ = ["ConnectionFactory", "ConnectionWrapper", "CursorWrapper", "Psycopg2Patcher"]
+
+#: The driver, once it is imported and patched.
+psycopg2: Any = None
+
+_Base: Any = object
+_arguments: ContextVar[Any] = ContextVar("opentracing_instrumentation.psycopg2", default=None)
+
+
+class _Itself:
+    """The attribute ``__wrapped__`` of what needs no unwrapping; only instances have it."""
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            raise AttributeError("__wrapped__")
+        return instance
+
+
+class ConnectionWrapper(_Base):  # type: ignore[misc]
+    """What stands between the application's connection class and the driver's: the base of all traced connections."""
+
+    __slots__ = ()
+    __wrapped__ = _Itself()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return super().cursor(*args, **kwargs)
+
+    def commit(self) -> Any:
+        return super().commit()
+
+    def rollback(self) -> Any:
+        return super().rollback()
+
+    def poll(self) -> Any:
+        return super().poll()
+
+    def __enter__(self) -> Any:
+        return super().__enter__()
+
+
+class CursorWrapper(_Base):  # type: ignore[misc]
+    """What stands between the application's cursor class and the driver's: the base of all traced cursors."""
+
+    __slots__ = ()
+    __wrapped__ = _Itself()
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002
+        return super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        return super().executemany(query, vars_list)
+
+    def callproc(self, procname: Any, parameters: Any = None) -> Any:
+        return super().callproc(procname, parameters)
+
+    def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().copy_expert(sql, *args, **kwargs)
+
+    def copy_from(self, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().copy_from(file, table, *args, **kwargs)
+
+    def copy_to(self, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().copy_to(file, table, *args, **kwargs)
+
+
+class _Family:
+    """The traced subclasses of the driver's class and of the application's, made once and forgotten with those.
+
+    Args:
+        wrapper: what is put between the driver's class and the application's.
+        driver_class: the driver's.
+    """
+
+    def __init__(self, wrapper: type, driver_class: type) -> None:
+        self._wrapper = wrapper
+        self._driver_class = driver_class
+        self._plain = _subclass(driver_class, (wrapper, driver_class))
+        self._made: WeakValueDictionary[type, type] = WeakValueDictionary()
+
+    def of(self, factory: Any) -> Any:
+        """Return the traced subclass of a class, or what else may be a factory as it is."""
+        if factory is None or factory is self._driver_class:
+            return self._plain
+        if not isinstance(factory, type) or not issubclass(factory, self._driver_class):
+            return factory
+        if issubclass(factory, self._wrapper):
+            return factory
+        made = self._made.get(factory)
+        if made is None:
+            try:
+                made = self._made[factory] = _subclass(factory, (factory, self._plain))
+            except Exception as error:  # a metaclass or an __init_subclass__ that has its own mind
+                report(f"deriving from {factory.__module__}.{factory.__qualname__}", error)
+                return factory
+        return made
+
+    def adopt(self, made: Any) -> Any:
+        """Trace what a factory function made, if that is of a class of the application's."""
+        if not isinstance(made, self._wrapper) and isinstance(made, self._driver_class):
+            try:
+                made.__class__ = self.of(type(made))
+            except TypeError:  # the class of an instance of the driver's very class can't be changed
+                return made
+        return made
+
+
+def _subclass(cls: type, bases: tuple[type, ...]) -> type:
+    names = ("__module__", "__qualname__", "__doc__")
+    return type(cls.__name__, bases, {"__slots__": (), **{name: getattr(cls, name) for name in names}})
+
+
+@functools.cache
+def _families(extensions: types.ModuleType) -> tuple[_Family, _Family]:
+    """Return the traced connection classes and the traced cursor classes."""
+    return _Family(ConnectionWrapper, extensions.connection), _Family(CursorWrapper, extensions.cursor)
+
+
+_flights: SideTable[_Flight] = SideTable()
+
+
+class _Flight:
+    """The span of what an asynchronous connection is doing: it ends when ``poll()`` says so, or with the connection.
+
+    It stands in for the span of the call that begins the work, and of each ``poll()`` that may end it.
+    """
+
+    __slots__ = ("_span", "over")
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        self.over = True
+
+    def take_off(self, connection: Any) -> None:
+        """Leave the end to ``poll()``."""
+        self.over = False
+        _flights.put(connection, self)
+
+    def set_tag(self, name: str, value: Any) -> None:
+        self._span.set_tag(name, value)
+
+    def finish(self) -> None:
+        """End the span of a call that returned, if there is nothing left to do."""
+        if self.over and self._span is not None:
+            span, self._span = self._span, None
+            span.finish()
+
+    def __exit__(self, *error: Any) -> None:
+        """End the span of a call that raised."""
+        span, self._span = self._span, None
+        span.__exit__(*error)
+
+    def __del__(self) -> None:
+        self.over = True
+        try:
+            self.finish()
+        except Exception as error:
+            report("finishing the span of an abandoned asynchronous statement", error)
+
+
+def _endpoint_of(connection: Any) -> Endpoint:
+    info = connection.info
+    return Endpoint(info.host, info.port, info.user, info.dbname)
+
+
+_driver = Driver("psycopg2", "postgresql", _endpoint_of)
+
+
+class _ConnectPatch(AttributePatch):
+    """Has ``psycopg2._connect`` make connections of a traced class, and traces it."""
+
+    def apply(self, module: types.ModuleType) -> None:
+        globals()["psycopg2"] = module
+        super().apply(module)
+
+    def replacement_for(self, original: Any) -> Any:
+        switch = self.switch
+        connections = _families(psycopg2.extensions)[0]
+
+        def _connect(dsn: Any, connection_factory: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if not switch.active:
+                return original(dsn, connection_factory, *args, **kwargs)
+            return connections.adopt(original(dsn, connections.of(connection_factory), *args, **kwargs))
+
+        # described even with no tracer set: the arguments are for the statements to come
+        return instrument(_connect, FlowDescription(_connecting, self.target, idle=lambda: False), switch)
+
+
+def _connecting(dsn: Any, *_: Any, **__: Any) -> Generator[Any, Any, None]:
+    args, kwargs = _arguments.get() or ((dsn,), {})
+    _arguments.set(None)  # not those of what the application's factory connects
+    span, tags = _driver.connecting("connect", _endpoint_in(_parsed(dsn)))
+    flight = _Flight(span)
+    connection = yield from outcome(flight)
+    _driver.connected(connection, _shown(args, kwargs), span, tags)
+    if connection.async_:
+        flight.take_off(connection)
+
+
+def _parsed(dsn: Any) -> dict[str, str]:
+    return psycopg2.extensions.parse_dsn(dsn)  # type: ignore[no-any-return]
+
+
+def _endpoint_in(parameters: Mapping[str, str]) -> Endpoint:
+    host, port = parameters.get("host"), parameters.get("port", "")
+    if host and "," in host:  # the one that answers
+        host = None
+    return Endpoint(host, int(port) if port.isdigit() else None, parameters.get("user"), parameters.get("dbname"))
+
+
+def _shown(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    """Return the arguments of ``connect`` without secrets."""
+    if args and isinstance(args[0], str):
+        args = (_without_secrets(args[0]), *args[1:])
+    elif isinstance(kwargs.get("dsn"), str):
+        kwargs = {**kwargs, "dsn": _without_secrets(kwargs["dsn"])}
+    return shown(args, kwargs, ("dsn", "connection_factory", "cursor_factory"))
+
+
+def _without_secrets(dsn: str) -> str:
+    kept = {name: value for name, value in _parsed(dsn).items() if not is_secret(name)}
+    return psycopg2.extensions.make_dsn(**kept)  # type: ignore[no-any-return]
+
+
+class Psycopg2Patcher(Patcher):
+    """Traces psycopg2."""
+
+    library: ClassVar[str | None] = "psycopg2"
+    supports = ">=2.8"
+    spans = SPANS.format(module="psycopg2", connect="connect")
+    tags: ClassVar[Mapping[str, str]] = {
+        **TAGS,
+        standard.COMPONENT: "`psycopg2`",
+        standard.DATABASE_TYPE: "`postgresql`",
+        STATUS_CODE: "the SQLSTATE of the database's error, if that is how it ends",
+    }
+    settings = SETTINGS
+
+    def patches(self) -> Iterable[Patch]:
+        yield _ConnectPatch("psycopg2:_connect")
+        yield from super().patches()
+
+    @replace("psycopg2:connect")
+    def connect(self, original: Any) -> Any:
+        """Make a ``connect`` that leaves its arguments to the one that does the work."""
+
+        @functools.wraps(original)
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            token = _arguments.set((args, kwargs))
+            try:
+                return original(*args, **kwargs)
+            finally:
+                _arguments.reset(token)
+
+        return connect
+
+    @replace(f"{__name__}:ConnectionWrapper.cursor")
+    def cursor(self, original: Any) -> Any:
+        """Make a ``cursor`` that asks the driver for one of a traced class."""
+
+        @functools.wraps(original)
+        def cursor(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            cursors = _families(psycopg2.extensions)[1]
+            asked = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
+            factory = cursors.of(connection.cursor_factory if asked is None else asked)
+            if len(args) > 1:
+                made = original(connection, args[0], factory, *args[2:], **kwargs)
+            else:
+                made = original(connection, *args, **{**kwargs, "cursor_factory": factory})
+            made = cursors.adopt(made)
+            _driver.opened(made, Arguments(args, kwargs))
+            return made
+
+        return cursor
+
+    @trace(f"{__name__}:CursorWrapper.execute")
+    def statement(self, cursor: Any, query: Any, vars: Any) -> Generator[Any, Any, None]:  # noqa: A002
+        span = _driver.statement(cursor, _rendered(query, cursor), vars)
+        if span is None:
+            return
+        if not cursor.connection.async_:
+            yield from outcome(span)
+            return
+        flight = _Flight(span)
+        yield from outcome(flight)
+        flight.take_off(cursor.connection)
+
+    @trace(f"{__name__}:CursorWrapper.executemany")
+    def statements(self, cursor: Any, query: Any, vars_list: Any) -> Generator[Any, Any, None]:
+        yield from self.statement(cursor, query, vars_list)
+
+    @trace(f"{__name__}:CursorWrapper.callproc")
+    def procedure(self, cursor: Any, procname: Any, parameters: Any) -> Generator[Any, Any, None]:
+        yield from self.statement(cursor, f"sproc:{procname}", parameters)
+
+    @trace(f"{__name__}:CursorWrapper.copy_expert")
+    def copy(self, cursor: Any, sql: Any) -> Generator[Any, Any, None]:
+        yield from self.statement(cursor, sql, None)
+
+    @trace(f"{__name__}:CursorWrapper.copy_from")
+    def copy_from(self, cursor: Any, file: Any, table: Any) -> Generator[Any, Any, None]:
+        yield from self.statement(cursor, f"COPY {table} FROM STDIN", None)
+
+    @trace(f"{__name__}:CursorWrapper.copy_to")
+    def copy_to(self, cursor: Any, file: Any, table: Any) -> Generator[Any, Any, None]:
+        yield from self.statement(cursor, f"COPY {table} TO STDOUT", None)
+
+    @trace(f"{__name__}:ConnectionWrapper.commit")
+    def commit(self, connection: Any) -> Generator[Any, Any, None]:
+        yield from _driver.transaction(connection, _COMMIT)
+
+    @trace(f"{__name__}:ConnectionWrapper.rollback")
+    def rollback(self, connection: Any) -> Generator[Any, Any, None]:
+        yield from _driver.transaction(connection, _ROLLBACK)
+
+    @trace(f"{__name__}:ConnectionWrapper.__enter__")
+    def block(self, connection: Any) -> Span:
+        return child_span("psycopg2:begin_transaction")
+
+    @trace(f"{__name__}:ConnectionWrapper.poll")
+    def poll(self, connection: Any) -> Generator[Any, Any, None]:
+        flight = _flights.get(connection)
+        if flight is None:
+            return
+        flight.over = True
+        state = yield from outcome(flight)
+        flight.over = state == psycopg2.extensions.POLL_OK
+        if flight.over:
+            _flights.pop(connection)
+
+
+def _rendered(query: Any, cursor: Any) -> Any:
+    """Return the text of a ``psycopg2.sql.Composable``, and anything else as it is."""
+    if type(query) is str or not hasattr(query, "as_string"):
+        return query
+    try:
+        return query.as_string(cursor)
+    except Exception:  # the driver will do the same, and tell
+        return None
+
+
+patcher: Psycopg2Patcher
+set_patcher: Callable[[Patcher], None]
+install_patches: Any
+reset_patches: Callable[[], None]
+
+Psycopg2Patcher.configure_hook_module(globals(), run_once=singleton)
