@@ -169,6 +169,9 @@ class Description:
                 report(f"{self.place}: future", error)
                 self.succeed(handle, None)
             return result
+        if type(result) not in _KINDS:  # a proxy, which passes for what it stands for
+            self.succeed(handle, result)
+            return result
         make = _compile(_KINDS[type(result)], "", "_ot_original()", "", self.activate, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
         resumed.__name__, resumed.__qualname__ = result.__name__, result.__qualname__
@@ -227,12 +230,11 @@ class FlowDescription(Description):
     def succeed(self, handle: _Flow, result: Any) -> None:
         try:
             handle.steps.send(result)
+            handle.steps.close()
         except StopIteration:
             pass
         except Exception as error:
             report(f"{self.place}: description", error)
-        else:
-            handle.steps.close()
         super().succeed(handle.span, result)
 
     def fail(self, handle: _Flow, error: BaseException) -> None:
@@ -240,11 +242,12 @@ class FlowDescription(Description):
         told = True
         try:
             handle.steps.throw(error)
+            handle.steps.close()
         except StopIteration:
             pass
         except BaseException as raised:
             told = False
-            if raised is not error:
+            if raised is not error and not _is_converted(raised, error):
                 report(f"{self.place}: description", raised)
         finally:
             error.__traceback__, error.__context__ = trace, context
@@ -252,6 +255,11 @@ class FlowDescription(Description):
             super().succeed(handle.span, None)
         else:
             super().fail(handle.span, error)
+
+
+def _is_converted(raised: BaseException, error: BaseException) -> bool:
+    """Tell whether ``raised`` is what the interpreter makes of a ``StopIteration`` that a generator lets pass."""
+    return isinstance(error, StopIteration) and type(raised) is RuntimeError and raised.__cause__ is error
 
 
 class _Silent(Description):
@@ -597,7 +605,7 @@ class _Proxy(FunctionWrapper):  # type: ignore[misc]
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if hasattr(type(self.__wrapped__), "__get__"):
             return super().__get__(instance, owner)
-        return self  # as wrapt says only since 1.17
+        return self  # early releases of wrapt do not know this case
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__wrapped__.__reduce_ex__(protocol)
