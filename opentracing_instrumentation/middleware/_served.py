@@ -14,6 +14,9 @@ from .._core.calls import Description
 from .._core.safety import report
 from ..http_server import AbstractRequestWrapper, before_request
 
+#: The code with which either side closed a websocket (RFC 6455, section 7.4).
+WEBSOCKET_CLOSE_CODE = "websocket.close_code"
+
 _PLACE = "the span of an incoming request"
 #: How scopes are left and spans end: as for any other call.
 _ending = Description(before_request, _PLACE)
@@ -22,8 +25,9 @@ _ending = Description(before_request, _PLACE)
 class ServedRequest:
     """One request and its span. Not thread-safe, but its methods may be called by one thread after another."""
 
-    #: The status code of the response, once it is known.
+    #: The status code of the response, once it is known, and the code with which a websocket was closed.
     status: int | None = None
+    close_code: int | None = None
 
     _manager: ScopeManager
     _span: Span
@@ -69,15 +73,6 @@ class ServedRequest:
             return None
         return self.enter()
 
-    def tag(self, name: str, value: Any) -> None:
-        """Tag the span, unless it has ended."""
-        if not self._open:
-            return
-        try:
-            self._span.set_tag(name, value)
-        except Exception as error:
-            report(f"{_PLACE}: tags", error)
-
     def fail(self, error: BaseException | None) -> None:
         """Mark the span as failed and log the error on it, once."""
         if error is None or error is self._error or not self._open:
@@ -92,11 +87,19 @@ class ServedRequest:
         """End the span, once, with the status code; one of 500 and above is an error."""
         if not self._open:
             return
-        status = self.status
-        if status is not None:
-            self.tag(standard.HTTP_STATUS_CODE, status)
-            if status >= 500 and self._error is None:
-                self.tag(standard.ERROR, True)
         self._open = False
+        try:
+            self._tag_outcome()
+        except Exception as error:
+            report(f"{_PLACE}: tags", error)
         self._error = None
         _ending.succeed(self._span, None)
+
+    def _tag_outcome(self) -> None:
+        if self.status is not None:
+            status = int(self.status)
+            self._span.set_tag(standard.HTTP_STATUS_CODE, status)
+            if status >= 500 and self._error is None:
+                self._span.set_tag(standard.ERROR, True)
+        if self.close_code is not None:
+            self._span.set_tag(WEBSOCKET_CLOSE_CODE, int(self.close_code))

@@ -60,25 +60,35 @@ class _Exchange(ServedRequest):
     """A request and what is sent in answer."""
 
     def __init__(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        self.receive = receive
-        self._send = send
-
-    def send(self, message: Any) -> Any:
-        """Note the status code; return what the server's ``send`` returns, to be awaited."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        return self._send(message)
-
-
-class _WebSocket(ServedRequest):
-    """A websocket, with both sides' messages."""
-
-    def __init__(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         self._receive = receive
         self._send = send
 
+    @property
+    def receive(self) -> Callable[..., Any]:
+        """What the application receives by."""
+        return self._receive
+
     def send(self, message: Any) -> Any:
-        """Note how the application answers the handshake, and with what code it closes."""
+        """Note what is sent; return what the server's ``send`` returns, to be awaited."""
+        try:
+            self._note(message)
+        except (AttributeError, KeyError, TypeError):  # no ASGI message: the server has a word with the application
+            pass
+        return self._send(message)
+
+    def _note(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+
+
+class _WebSocket(_Exchange):
+    """A websocket, with both sides' messages."""
+
+    @property
+    def receive(self) -> Callable[..., Any]:
+        return self._receive_and_note
+
+    def _note(self, message: Any) -> None:
         kind = message["type"]
         if kind == "websocket.accept":
             self.status = 101
@@ -87,18 +97,16 @@ class _WebSocket(ServedRequest):
         elif kind == "websocket.close":
             if self.status is None:
                 self.status = 403
-            self.tag("websocket.close_code", message.get("code", 1000))
-        return self._send(message)
+            self.close_code = message.get("code") or 1000
 
-    async def receive(self) -> Any:
-        """Note with what code the client closes."""
+    async def _receive_and_note(self) -> Any:
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self.tag("websocket.close_code", message.get("code", 1005))
+            self.close_code = message.get("code") or 1005
         return message
 
 
-_KINDS: Mapping[str, type[_Exchange] | type[_WebSocket]] = {"http": _Exchange, "websocket": _WebSocket}
+_KINDS: Mapping[str, type[_Exchange]] = {"http": _Exchange, "websocket": _WebSocket}
 
 
 class ASGIRequestWrapper(AbstractRequestWrapper):

@@ -173,8 +173,6 @@ def _tell_outcome(served: ServedRequest, handler: Any) -> None:
     try:
         if handler._headers_written:  # else nothing was sent, and the status is but Tornado's default
             served.status = handler.get_status()
-        close_code = getattr(handler, "close_code", None)
-        if close_code is not None:
-            served.tag("websocket.close_code", close_code)
+        served.close_code = getattr(handler, "close_code", None)
     except Exception as error:
         report("tornado.web:RequestHandler.get_status", error)

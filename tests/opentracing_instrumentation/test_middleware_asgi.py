@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 import opentracing
@@ -265,6 +266,26 @@ def test_simultaneous_requests_have_their_own_current_spans(tracer: MockTracer, 
 
     asyncio.run(main())
     assert spans() == [span(None, f"http:///{n}", path=f"/{n}") for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    "message", [None, {}, {"type": "http.response.start"}, {"type": "http.response.start", "status": "OK"}]
+)
+def test_odd_messages_are_the_servers_business(message: Any, lenient: None, spans: Spans) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send(message)
+
+    assert run(TracingMiddleware(application), http()) == [message]
+    assert spans() == [span(None)]
+
+
+def test_the_status_is_tagged_as_a_plain_number(spans: Spans) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, HTTPStatus.OK)
+
+    run(TracingMiddleware(application), http())
+    assert spans() == [span()]
+    assert type(spans()[0]["tags"]["http.status_code"]) is int
 
 
 # Websockets

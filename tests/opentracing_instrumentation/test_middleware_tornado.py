@@ -412,6 +412,37 @@ def test_a_handler_is_left_as_it_was(ended: Ended) -> None:
     assert {"_execute", "log_exception", "data_received", "_opentracing_served"} & set(vars(handler)) == set()
 
 
+def test_a_handler_that_knows_no_status(lenient: None, ended: Ended, caplog: pytest.LogCaptureFixture) -> None:
+    class Silent(RequestHandler):
+        async def get(self) -> None:
+            self.finish("tea")
+            self.get_status = None  # type: ignore[assignment]
+
+    application = Application([("/", Silent)], log_function=lambda handler: None)
+    trace_application(application)
+    with tornado_server(application) as port:
+        assert ask(port) == (200, b"tea")
+        assert ended(1) == [served(port, status=None)]
+    assert "tornado.web:RequestHandler.get_status failed" in caplog.text
+
+
+def test_delegates_of_other_kinds_are_left_alone(lenient: None, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    class Own:
+        """A delegate without a handler."""
+
+        __slots__ = ()
+
+    class OwnApplication(Application):
+        def get_handler_delegate(self, *args: Any, **kwargs: Any) -> Any:
+            return Own()
+
+    application = OwnApplication()
+    trace_application(application)
+    assert type(application.get_handler_delegate(None, RequestHandler)) is Own
+    assert "tornado.web:Application.get_handler_delegate failed" in caplog.text
+    assert spans() == []
+
+
 class Broken:
     """Raises wherever it is called."""
 
