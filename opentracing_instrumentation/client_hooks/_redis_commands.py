@@ -8,7 +8,7 @@ command that is not in the list is never looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .._core.tags import REDACTED
@@ -85,42 +85,40 @@ def text(word: Any) -> str:
     return word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
 
 
-def queued(pipeline: Any) -> list[Sequence[Any]]:
-    """Return the commands that wait in a pipeline, each as given to ``execute_command``.
+def names(first: Sequence[Any]) -> str:
+    """Return the names of commands with commas between them, of the first item of each, as for :func:`parse`."""
+    return ", ".join(parse((item,))[0] for item in first)
 
-    Where a pipeline keeps them differs between redis-py's versions and its kinds of pipelines. One that keeps them
-    elsewhere gives an empty list.
+
+def queued(pipeline: Any) -> list[Sequence[Any]]:
+    """Return the commands that wait in a cluster's pipeline, each as given to ``execute_command``.
+
+    Where a pipeline keeps them differs between redis-py's versions. One that keeps them elsewhere seems to have none.
     """
     strategy = getattr(pipeline, "_execution_strategy", None)
-    for holder, name in (
-        (pipeline, "command_stack"),
-        (pipeline, "_command_stack"),
-        (strategy, "_command_queue"),
-    ):
-        stack = getattr(holder, name, None)
-        if stack:
-            return [command[0] if isinstance(command, tuple) else command.args for command in stack]
-    return []
-
-
-def names(commands: Iterable[Sequence[Any]]) -> str:
-    """Return the names of the first commands, with commas between them, and dots if there are more."""
-    listed = [parse(command)[0] for command, _ in zip(commands, range(NAMED + 1), strict=False) if command]
-    return ", ".join(listed[:NAMED] + ["..."] * (len(listed) > NAMED))
+    stack = (
+        getattr(pipeline, "command_stack", None)
+        or getattr(pipeline, "_command_stack", None)
+        or getattr(strategy, "_command_queue", None)
+        or ()
+    )
+    return [command.args for command in stack]
 
 
 def is_transaction(pipeline: Any) -> bool:
-    """Tell whether a pipeline's commands are sent as a transaction."""
-    strategy = getattr(pipeline, "_execution_strategy", None)
-    if strategy is not None:
-        return type(strategy).__name__ == "TransactionStrategy"
-    return bool(getattr(pipeline, "transaction", False) or getattr(pipeline, "explicit_transaction", False))
+    """Tell whether a cluster's pipeline sends its commands as a transaction."""
+    return type(getattr(pipeline, "_execution_strategy", None)).__name__ == "TransactionStrategy"
 
 
-_ANNOTATION = re.compile(r"^(Command # \d+) \(.*\) (of pipeline caused error: )", re.DOTALL)
+# Where the words of a command stand in the messages of errors.
+_WORDS = re.compile(
+    r" \(.*\)(?= of pipeline caused error)"
+    r"|(?<=execute )\(.*\) (?=command on)|(?<=ommand: )\(.*\)|(?<=for command )\(.*\)"  # redis-py's for a cluster
+    r"|, with args beginning with:.*",  # the server's
+    re.DOTALL,
+)
 
 
-def without_values(message: str) -> str | None:
-    """Return the message of a pipeline's error without the words of the command in it; ``None`` if none are in it."""
-    shortened, found = _ANNOTATION.subn(r"\1 \2", message)
-    return shortened if found else None
+def without_words(message: str) -> str:
+    """Return an error's message without the words of the command, values among them, that some messages repeat."""
+    return _WORDS.sub("", message)

@@ -32,7 +32,18 @@ from .._core.tags import PEER_HOST_IPV6
 from ..config import CONFIG
 from ..request_context import current_span
 from ..utils import child_span, peer_tags
-from ._redis_commands import CHANNELED, KEYED, NAMED, is_transaction, names, parse, queued, shown, text, without_values
+from ._redis_commands import (
+    CHANNELED,
+    KEYED,
+    NAMED,
+    is_transaction,
+    names,
+    parse,
+    queued,
+    shown,
+    text,
+    without_words,
+)
 from ._redis_messages import Envelope, continued, matches, seal, unseal
 from ._singleton import singleton
 
@@ -128,8 +139,9 @@ class RedisPatcher(Patcher):
         "redis.client:PubSub.execute_command",
         "redis.asyncio.client:PubSub.execute_command",
     )
-    def command(self, client: Any, *args: Any, **options: Any) -> Span | None:
-        return self._begin(client, args)
+    def command(self, client: Any, *args: Any, **options: Any) -> Any:
+        span = self._begin(client, args)
+        return None if span is None else _Discreet(span)
 
     @trace(
         "redis.cluster:RedisCluster.execute_command",
@@ -138,28 +150,36 @@ class RedisPatcher(Patcher):
         "redis.cluster:TransactionStrategy._immediate_execute_command",
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
     )
-    def routed_command(self, client: Any, *args: Any, **options: Any) -> Generator[Span, Any, None]:
+    def routed_command(self, client: Any, *args: Any, **options: Any) -> Generator[Any, Any, None]:
         if _route.get() is not None:
             return  # a pipeline sends one of its commands again
         span = self._begin(client, args)
         if span is not None:
             yield from _routed(span, args[0])
 
-    @trace(
-        "redis.client:Pipeline.execute",
-        "redis.asyncio.client:Pipeline.execute",
-        "redis.cluster:ClusterPipeline.execute",
-        "redis.asyncio.cluster:ClusterPipeline.execute",
-    )
-    def pipeline(self, pipeline: Any) -> Generator[Span, Any, None]:
-        span = self._begin_pipeline(pipeline)
-        if span is None:
+    @trace("redis.client:Pipeline.execute", "redis.asyncio.client:Pipeline.execute")
+    def pipeline(self, pipeline: Any) -> Any:
+        stack = pipeline.command_stack
+        if not stack:
+            return None  # nothing is sent
+        first = tuple([args[0] for args, _ in stack[:NAMED]])  # of a list: half as long as of a generator
+        tags = _tags_of_pipeline(_server(pipeline), first, len(stack), CONFIG.legacy_peer_tags).copy()
+        if self.sanitize is not None:
+            self._show(tags, [args for args, _ in stack[:NAMED]])
+        is_transaction = pipeline.transaction or pipeline.explicit_transaction
+        return _Discreet(child_span("redis:MULTI" if is_transaction else "redis:PIPELINE", tags))
+
+    @trace("redis.cluster:ClusterPipeline.execute", "redis.asyncio.cluster:ClusterPipeline.execute")
+    def routed_pipeline(self, pipeline: Any) -> Generator[Any, Any, None]:
+        commands = queued(pipeline)
+        count = len(commands) or len(pipeline)
+        if not count:
             return
-        try:
-            yield from _routed(span, None)
-        except Exception as error:
-            if not _log_without_values(span, error):
-                raise
+        first = tuple([args[0] for args in commands[:NAMED]])
+        tags = _tags_of_pipeline(_server(pipeline), first, count, CONFIG.legacy_peer_tags).copy()
+        if self.sanitize is not None:
+            self._show(tags, commands[:NAMED])
+        yield from _routed(child_span("redis:MULTI" if is_transaction(pipeline) else "redis:PIPELINE", tags), None)
 
     @trace("redis.cluster:RedisCluster.get_redis_connection")
     def node_chosen(self, cluster: Any, node: Any) -> None:
@@ -231,22 +251,10 @@ class RedisPatcher(Patcher):
             self._show(tags, [args])
         return child_span(f"redis:{name}", tags)
 
-    def _begin_pipeline(self, pipeline: Any) -> Span | None:
-        commands = queued(pipeline)
-        count = len(commands) or len(pipeline)
-        if not count:
-            return None  # nothing is sent
-        tags = _client_tags(pipeline)
-        tags[COMMANDS] = names(commands)
-        tags[COMMAND_COUNT] = count
-        if self.sanitize is not None:
-            self._show(tags, commands[:NAMED])
-        return child_span("redis:MULTI" if is_transaction(pipeline) else "redis:PIPELINE", tags)
-
     def _show(self, tags: dict[str, Any], commands: Iterable[Sequence[Any]]) -> None:
         try:
             assert self.sanitize is not None
-            parsed = [parse(command) for command in commands if command]
+            parsed = [parse(command) for command in commands]
             statements = [self.sanitize(name, shown(name, args)) for name, args in parsed]
             statement = "\n".join(filter(None, statements))
         except Exception as error:
@@ -267,38 +275,39 @@ class RedisPatcher(Patcher):
         return envelope
 
 
-def _routed(span: Span, command: Any) -> Generator[Span, Any, None]:
+class _Discreet:
+    """A span, as far as the end of a call goes, whose log of an error leaves out what the message says of values."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def finish(self) -> None:
+        self._span.finish()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        full = str(error)
+        message = without_words(full)
+        if message == full:
+            self._span.__exit__(kind, error, trace)
+            return
+        self._span.set_tag(standard.ERROR, True)
+        self._span.log_kv({logs.EVENT: standard.ERROR, logs.MESSAGE: message, logs.ERROR_KIND: kind, logs.STACK: trace})
+        self.finish()
+
+
+def _routed(span: Span, command: Any) -> Generator[Any, Any, None]:
     """Yield the span; meanwhile gather the nodes of a cluster that the call goes to, and tag a single one."""
     outer, route = _route.get(), _Route(command)
     _route.set(route)
     try:
-        yield span
+        yield _Discreet(span)
     finally:
         _route.set(outer)
         if len(route.nodes) == 1:
             for tag, value in peer_tags(*route.nodes.pop()).items():
                 span.set_tag(tag, value)
-
-
-def _log_without_values(span: Span, error: Exception) -> bool:
-    """Log a pipeline's error as ``with span:`` does, but for the words of the command that redis-py puts into it.
-
-    Returns:
-        whether there are any; if not, nothing is logged.
-    """
-    message = without_values(str(error))
-    if message is None:
-        return False
-    span.set_tag(standard.ERROR, True)
-    span.log_kv(
-        {
-            logs.EVENT: standard.ERROR,
-            logs.MESSAGE: message,
-            logs.ERROR_KIND: type(error),
-            logs.STACK: error.__traceback__,
-        }
-    )
-    return True
 
 
 _NOWHERE: Mapping[str, Any] = {}
@@ -316,11 +325,12 @@ def _server(client: Any) -> tuple[Any, Any, Any]:
 
 def _client_tags(client: Any) -> dict[str, Any]:
     """Return the tags that all spans of a client have, in a dict of the caller's own."""
-    return _tags_of_server(*_server(client), CONFIG.legacy_peer_tags).copy()
+    return _tags_of_server(_server(client), CONFIG.legacy_peer_tags).copy()
 
 
 @functools.lru_cache(maxsize=1024)
-def _tags_of_server(host: str | None, port: Any, database: Any, _legacy_peer_tags: bool) -> dict[str, Any]:
+def _tags_of_server(server: tuple[Any, Any, Any], _legacy_peer_tags: bool) -> dict[str, Any]:
+    host, port, database = server
     tags: dict[str, Any] = {
         standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
         standard.PEER_SERVICE: "redis",
@@ -330,6 +340,14 @@ def _tags_of_server(host: str | None, port: Any, database: Any, _legacy_peer_tag
     if database is not None:
         tags[standard.DATABASE_INSTANCE] = str(database)
     return tags
+
+
+@functools.lru_cache(maxsize=1024)
+def _tags_of_pipeline(
+    server: tuple[Any, Any, Any], first: tuple[Any, ...], count: int, _legacy_peer_tags: bool
+) -> dict[str, Any]:
+    listed = names(first) if count <= NAMED else f"{names(first)}, ..."
+    return {**_tags_of_server(server, _legacy_peer_tags), COMMANDS: listed, COMMAND_COUNT: count}
 
 
 class _FormerNames(Patch):
