@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,6 +49,9 @@ REQUEST_SPANS = (
 
 #: A host, an IPv6 address in brackets included, and its port.
 HOST_PORT_RE = re.compile(r"^(\[[^\]]*\]|[^:]*):(\d+)$")
+
+#: Scheme, host and port of a URL that bears no credentials.
+_ORIGIN = re.compile(r"[^:/?#@\s]+://[^/?#@\s]+(?=[/?#]|$)")
 
 
 def before_http_request(request: AbstractRequestWrapper, current_span_extractor: Callable[[], Any]) -> Span:
@@ -189,8 +193,17 @@ def host_and_port(url: str) -> tuple[str | None, int | None]:
 
     They are ``None`` in a URL that is malformed: whoever is to send the request will say so.
     """
+    origin = _ORIGIN.match(url)
+    return _host_and_port(url) if origin is None else _host_and_port_of_origin(origin.group())
+
+
+def _host_and_port(url: str) -> tuple[str | None, int | None]:
     try:
         parts = urlsplit(url)
         return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         return None, None
+
+
+#: Remembers peers, of which there are fewer than URLs.
+_host_and_port_of_origin = lru_cache(maxsize=1024)(_host_and_port)

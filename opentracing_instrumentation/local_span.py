@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast, overload
 
+import opentracing
+
 from . import request_context, utils
 from ._core.calls import Description, instrument
 from ._core.safety import report
@@ -95,7 +97,9 @@ def _plain(operation: str, require_active_trace: bool) -> Callable[[], Any]:
         parent = request_context.get_current_span()
         if parent is None and require_active_trace:
             return None
-        return utils.start_child_span(operation, parent=parent)
+        return opentracing.tracer.start_span(
+            operation_name=operation, child_of=None if parent is None else parent.context, tags=None
+        )
 
     return describe
 
