@@ -146,7 +146,7 @@ def uvicorn_server(application: Callable[..., Any], **options: Any) -> Iterator[
     @asynccontextmanager
     async def serving() -> AsyncIterator[int]:
         server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="critical", **options))
-        task = asyncio.create_task(server._serve())
+        task = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.005)
         yield server.servers[0].sockets[0].getsockname()[1]
