@@ -1,0 +1,317 @@
+"""Celery: one span for each task that is published, and one in the worker for each run of it, in one trace.
+
+``Task.apply_async`` is what tasks, signatures and the beat publish by; ``Celery.send_task`` is below it, and is itself
+used for tasks that only the worker knows. The signal ``before_task_publish`` gives the last sight of a message's
+headers, in which the span's context travels. In the worker, ``task_prerun`` and ``task_postrun`` enclose each run in
+every pool, whatever becomes of it (success, failure, retry, ``Ignore``, ``Reject``, a time limit), and both are sent by
+the thread that runs it. A worker process that is killed sends nothing any more: its parent's ``Request.on_failure``
+tells of the run that was lost.
+
+A retry repeats the context that the task came with: all attempts are siblings. A task that comes without a context is
+the root of a trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
+from time import time
+from typing import Any, ClassVar
+
+import opentracing
+from opentracing import Format, Scope, Span, UnsupportedFormatException, logs
+from opentracing.ext import tags as standard
+
+from .._core.calls import FlowDescription, idle, instrument
+from .._core.patching import ListenPatch, Patch, Patcher, trace
+from .._core.safety import report
+from ..request_context import get_current_span, span_in_context
+from ..utils import child_span
+
+_CONTEXT_HEADER = "parent_span_context"
+_PUBLISHED_HEADER = "parent_span_published"  # seconds since the epoch
+
+_TASK_NAME = "celery.task_name"
+_TASK_ID = "celery.task_id"
+_RETRIES = "celery.retries"
+_STATE = "celery.state"
+_QUEUE_TIME = "celery.queue_time"
+
+_APPLY_ASYNC = "celery.app.task:Task.apply_async"
+
+_OPEN_SCOPES = 100  # as many are closed that a task has left open; a scope manager may be broken
+
+# What the parent says of a process that had no time to end its run. One that is asked to terminate (2, 15) has.
+_KILLED = re.compile(r".*\bsignal (?!2\b|15\b)\d+", re.DOTALL)
+
+
+class CeleryPatcher(Patcher):
+    """Traces Celery."""
+
+    library: ClassVar[str | None] = "celery"
+    supports = ">=5.3"
+    spans = "`Celery:apply_async:` and the task's name where it is published, `Celery:run:` and its name where it runs"
+    tags: ClassVar[Mapping[str, str]] = {
+        standard.SPAN_KIND: "`client` where the task is published, `server` where it runs",
+        standard.COMPONENT: "`Celery`",
+        _TASK_NAME: "the task's name",
+        _TASK_ID: "its id",
+        _RETRIES: "of a run: which retry it is, if it is one",
+        _QUEUE_TIME: "of a run: seconds from its publishing, or from the time that it was planned for, to its start",
+        _STATE: "of a run: what became of it: `SUCCESS`, `FAILURE`, `RETRY`, `IGNORED`, `REJECTED`",
+    }
+
+    def patches(self) -> Iterable[Patch]:
+        """Return the patches of this hook: the marked methods, and the handlers of signals."""
+        yield from super().patches()
+        yield _HandlerPatch("celery.signals:before_task_publish", before_task_publish_handler)
+        yield _HandlerPatch("celery.signals:task_prerun", task_prerun_handler)
+        yield _HandlerPatch("celery.signals:task_postrun", task_postrun_handler)
+
+    @trace(_APPLY_ASYNC, activate=True)
+    def apply_async(self, task: Any) -> Generator[Span, Any, None]:
+        yield from _published(task.name)
+
+    @trace("celery.app.base:Celery.send_task", activate=True)
+    def send_task(self, app: Any, name: str, task_type: Any) -> Generator[Span, Any, None]:
+        if task_type is None:  # else it is called by Task.apply_async
+            yield from _published(name)
+
+    @trace("celery.worker.request:Request.on_failure")
+    def on_failure(self, request: Any, exc_info: Any) -> Span | None:
+        return _lost_run(request, exc_info.exception)
+
+
+class _HandlerPatch(ListenPatch):
+    """Connects a function itself, so that whoever knows it by its name can disconnect it."""
+
+    def __init__(self, target: str, handler: Callable[..., None]) -> None:
+        super().__init__(target, handler)
+        self._receiver = handler
+
+
+def _handler(function: Callable[..., None]) -> Callable[..., None]:
+    """Make the handler of a signal: it does nothing while nobody listens, and its failures are ours alone."""
+
+    @functools.wraps(function)
+    def handler(*args: Any, **kwargs: Any) -> None:
+        if idle():
+            return
+        try:
+            function(*args, **kwargs)
+        except Exception as error:
+            report(f"Celery: {function.__name__}", error)
+
+    return handler
+
+
+def set_common_tags(span: Span, task: Any, span_kind: str) -> None:
+    """Set the tags that the spans of publishing and of running a task have in common."""
+    for tag, value in _common_tags(task.name, span_kind).items():
+        span.set_tag(tag, value)
+
+
+def _common_tags(task_name: str, span_kind: str) -> dict[str, Any]:
+    return {standard.SPAN_KIND: span_kind, standard.COMPONENT: "Celery", _TASK_NAME: task_name}
+
+
+def _published(task_name: str) -> Generator[Span, Any, None]:
+    span = child_span(f"Celery:apply_async:{task_name}", _common_tags(task_name, standard.SPAN_KIND_RPC_CLIENT))
+    result = yield span
+    task_id = getattr(result, "id", None)
+    if task_id is not None:
+        span.set_tag(_TASK_ID, task_id)
+
+
+@_handler
+def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: Any) -> None:
+    """Put the context of the current span, which is that of publishing, and the time into a message's headers."""
+    headers[_PUBLISHED_HEADER] = time()
+    context = _repeated_context(headers, body) or _current_context()
+    if context:
+        headers[_CONTEXT_HEADER] = context
+
+
+def _current_context() -> dict[str, str]:
+    scope = opentracing.tracer.scope_manager.active
+    span = get_current_span() if scope is None else scope.span
+    carrier: dict[str, str] = {}
+    if span is not None:
+        try:
+            opentracing.tracer.inject(span_context=span.context, format=Format.TEXT_MAP, carrier=carrier)
+        except UnsupportedFormatException:  # a tracer may well have no way to travel
+            pass
+    return carrier
+
+
+def _repeated_context(headers: Mapping[str, Any], body: Any) -> Any:
+    """Return the context that the running task came with, if the message is a retry of it."""
+    message = headers if "id" in headers else body  # by the second and the first version of the task protocol
+    if not message["retries"]:
+        return None
+    from celery._state import get_current_task
+
+    task = get_current_task()
+    return _header(task.request, _CONTEXT_HEADER) if task and task.request.id == message["id"] else None
+
+
+def _header(request: Any, name: str) -> Any:
+    value = getattr(request, name, None)
+    return (request.headers or {}).get(name) if value is None else value
+
+
+@_handler
+def task_prerun_handler(task: Any, task_id: str, **_: Any) -> None:
+    """Begin the span of a run and make it current until the run is over."""
+    request = task.request
+    request.span = span = _begin_run(task, task_id, request, time())
+    request.tracing_context = _Run(span)
+
+
+def _begin_run(task: Any, task_id: str, request: Any, started: float, **options: Any) -> Span:
+    tags = {**_common_tags(task.name, standard.SPAN_KIND_RPC_SERVER), _TASK_ID: task_id}
+    if request.retries:
+        tags[_RETRIES] = request.retries
+    published = _header(request, _PUBLISHED_HEADER)
+    if isinstance(published, float):
+        tags[_QUEUE_TIME] = max(0.0, started - max(published, _planned(request)))
+    parent = _parent(request)
+    return opentracing.tracer.start_span(operation_name=f"Celery:run:{task.name}", tags=tags, **parent, **options)
+
+
+def _parent(request: Any) -> dict[str, Any]:
+    """Return what says to ``start_span`` below which span a run is."""
+    if (request.delivery_info or {}).get("is_eager"):
+        return {"child_of": get_current_span()}
+    context = _extracted(_header(request, _CONTEXT_HEADER))
+    return {"ignore_active_span": True} if context is None else {"child_of": context}
+
+
+def _extracted(carrier: Any) -> Any:
+    if not carrier:
+        return None
+    try:
+        return opentracing.tracer.extract(Format.TEXT_MAP, carrier)
+    except UnsupportedFormatException:
+        return None
+    except Exception as error:
+        report("extracting the span context of a Celery task", error)
+        return None
+
+
+def _planned(request: Any) -> float:
+    if request.eta is None:
+        return 0.0
+    from celery.utils.time import maybe_iso8601, maybe_make_aware
+
+    return float(maybe_make_aware(maybe_iso8601(request.eta)).timestamp())
+
+
+class _Run(Scope):  # type: ignore[misc]
+    """The span of a run while it is current. It ends with the task's request if nobody tells its end before."""
+
+    def __init__(self, span: Span) -> None:
+        manager = opentracing.tracer.scope_manager
+        super().__init__(manager, span)
+        self._outer = manager.active
+        self._scope: Scope | None = span_in_context(span)
+        self._handled = sys.exc_info()[1]
+
+    def raised(self) -> BaseException | None:
+        """Return the exception that leaves the run just now, if one does."""
+        error = sys.exc_info()[1]
+        return None if error is self._handled else error
+
+    def close(self) -> None:
+        """Leave the scope, and those that the task has left open."""
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        scope.close()
+        for _ in range(_OPEN_SCOPES):
+            active = self.manager.active
+            if active is None or active is self._outer or active is not self.manager.active:
+                return
+            active.close()
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        """End the run, with an exception if there is one."""
+        if self._scope is not None:
+            self.close()
+            self.span.__exit__(exc_type, exc_val, exc_tb)
+
+    def __del__(self) -> None:
+        try:
+            self.__exit__(None, None, None)
+        except Exception as error:
+            report("ending an abandoned run of a Celery task", error)
+
+
+@_handler
+def task_postrun_handler(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
+    """End the span of a run, whatever became of it."""
+    run = vars(task.request).get("tracing_context")
+    if not isinstance(run, _Run):
+        return  # it has ended already, or began untraced
+    error = retval if state == "FAILURE" else run.raised()
+    if state is not None:
+        run.span.set_tag(_STATE, state)
+    if state == "RETRY":
+        run.span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
+    finish_current_span(task, type(error), error, getattr(error, "__traceback__", None))
+
+
+def finish_current_span(task: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> None:
+    """End the span of the task's present run, with an exception if there is one, and have it current no longer."""
+    run = vars(task.request).pop("tracing_context", None)
+    if run is not None:
+        run.__exit__(exc_type, exc_val, exc_tb)
+
+
+def task_success_handler(sender: Any, **_: Any) -> None:
+    """End the span of the present run of ``sender``, for a receiver of Celery's ``task_success``."""
+    finish_current_span(sender)
+
+
+def task_failure_handler(sender: Any, exception: BaseException, traceback: Any, **_: Any) -> None:
+    """End the span of the present run of ``sender`` with its error, for a receiver of Celery's ``task_failure``."""
+    finish_current_span(sender, type(exception), exception, traceback)
+
+
+def _lost_run(request: Any, error: BaseException) -> Span | None:
+    """Return the span of a run whose process was killed; it has told of its error, but not ended."""
+    from billiard.exceptions import WorkerLostError
+    from celery.app.task import Context
+
+    if not (isinstance(error, WorkerLostError) and _KILLED.match(str(error)) and request.time_start):
+        return None
+    started = request.time_start
+    span = _begin_run(request.task, request.id, Context(request.request_dict), started, start_time=started)
+    span.set_tag(_STATE, "FAILURE")
+    span._on_error(span, type(error), error, error.__traceback__)
+    return span
+
+
+patcher: CeleryPatcher
+set_patcher: Callable[[Patcher], None]
+install_patches: Callable[[], None]
+reset_patches: Callable[[], None]
+
+CeleryPatcher.configure_hook_module(globals())
+
+
+def __getattr__(name: str) -> Any:
+    """Give the untraced ``Task.apply_async`` as ``_task_apply_async``, a traced one as ``task_apply_async_wrapper``."""
+    if name not in ("_task_apply_async", "task_apply_async_wrapper"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from celery.app.task import Task
+    except ImportError as error:
+        raise AttributeError(f"{name}: {error}") from error
+    original = inspect.unwrap(Task.apply_async)
+    if name == "_task_apply_async":
+        return original
+    return instrument(original, FlowDescription(CeleryPatcher().apply_async, _APPLY_ASYNC, activate=True))
