@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, ClassVar
@@ -38,8 +38,7 @@ class Case(ABC):
     idle: ClassVar[float]
     has_parent: ClassVar[bool] = True
 
-    @abstractmethod
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack) -> None:  # noqa: B027 - some have nothing to prepare
         """Prepare; what has to be closed when the case is over goes on the stack."""
 
     @abstractmethod
@@ -203,8 +202,16 @@ class TracedFunction(Case):
         return nullcontext(tracer.start_as_current_span("work")(self._work))
 
 
-def environ() -> dict[str, Any]:
-    """Return what a WSGI server hands on of a browser's request that came through a traced proxy."""
+OUR_CALLER = {
+    "HTTP_OT_TRACER_TRACEID": "5b8aa5a2d2c872e8",
+    "HTTP_OT_TRACER_SPANID": "051581bf3cb55c13",
+    "HTTP_OT_TRACER_SAMPLED": "true",
+}
+THEIR_CALLER = {"HTTP_TRACEPARENT": "00-5b8aa5a2d2c872e8321cf37308d69df2-051581bf3cb55c13-01"}
+
+
+def environ(caller: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a WSGI server hands on of a browser's request that came through a proxy with these trace headers."""
     return {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -228,10 +235,7 @@ def environ() -> dict[str, Any]:
         "HTTP_ACCEPT_LANGUAGE": "en-US,en;q=0.5",
         "HTTP_ACCEPT_ENCODING": "gzip, deflate",
         "HTTP_CONNECTION": "keep-alive",
-        "HTTP_OT_TRACER_TRACEID": "5b8aa5a2d2c872e8",
-        "HTTP_OT_TRACER_SPANID": "051581bf3cb55c13",
-        "HTTP_OT_TRACER_SAMPLED": "true",
-        "HTTP_TRACEPARENT": "00-5b8aa5a2d2c872e8321cf37308d69df2-051581bf3cb55c13-01",
+        **caller,
     }
 
 
@@ -240,17 +244,14 @@ class BeforeRequest(Case):
 
     name, ratio, idle, has_parent = "before_request", 0.2, 1, False
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._environ = environ()
-
     def bare(self) -> AbstractContextManager[Call]:
         return nullcontext(lambda: None)
 
     def ours(self) -> AbstractContextManager[Call]:
-        environ = self._environ
+        request = environ(OUR_CALLER)
 
         def serve() -> None:
-            span = before_request(WSGIRequestWrapper.from_wsgi_environ(environ))
+            span = before_request(WSGIRequestWrapper.from_wsgi_environ(request))
             with span_in_context(span):
                 pass
             span.finish()
@@ -260,15 +261,14 @@ class BeforeRequest(Case):
     def theirs(self, provider: TracerProvider) -> AbstractContextManager[Call]:
         from opentelemetry.instrumentation.wsgi import collect_request_attributes, get_default_span_name, wsgi_getter
 
-        environ, tracer = self._environ, provider.get_tracer(__name__)
+        request, tracer = environ(THEIR_CALLER), provider.get_tracer(__name__)
 
         def serve() -> None:
-            attributes = collect_request_attributes(environ)
-            callers = extract(environ, getter=wsgi_getter)
+            attributes = collect_request_attributes(request)
+            callers = extract(request, getter=wsgi_getter)
             token = context.attach(callers)
-            span = tracer.start_span(
-                get_default_span_name(environ), callers, trace.SpanKind.SERVER, attributes=attributes
-            )
+            name = get_default_span_name(request)
+            span = tracer.start_span(name, callers, trace.SpanKind.SERVER, attributes=attributes)
             with trace.use_span(span):
                 pass
             span.end()
@@ -282,34 +282,34 @@ class WSGI(Case):
 
     name, ratio, idle, has_parent = "wsgi", 0.2, 1, False
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._environ = environ()
-
     def bare(self) -> AbstractContextManager[Call]:
-        return nullcontext(self._serving(_application))
+        return nullcontext(_serving(_application, OUR_CALLER))
 
     def ours(self) -> AbstractContextManager[Call]:
         from opentracing_instrumentation.middleware.wsgi import TracingMiddleware
 
-        return nullcontext(self._serving(TracingMiddleware(_application)))
+        return nullcontext(_serving(TracingMiddleware(_application), OUR_CALLER))
 
     def theirs(self, provider: TracerProvider) -> AbstractContextManager[Call]:
         from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 
-        return nullcontext(self._serving(OpenTelemetryMiddleware(_application, None, None, provider, METERS)))
+        middleware = OpenTelemetryMiddleware(_application, None, None, provider, METERS)
+        return nullcontext(_serving(middleware, THEIR_CALLER))
 
-    def _serving(self, application: Callable[..., Any]) -> Call:
-        environ = self._environ
 
-        def serve() -> None:
-            body = application(environ.copy(), _start_response)
-            for _ in body:
-                pass
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+def _serving(application: Callable[..., Any], caller: Mapping[str, str]) -> Call:
+    """Return what a WSGI server does for a request (PEP 3333)."""
+    request = environ(caller)
 
-        return serve
+    def serve() -> None:
+        body = application(request.copy(), _start_response)
+        for _ in body:
+            pass
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+    return serve
 
 
 def _application(_: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
