@@ -277,28 +277,26 @@ def resolve(module: types.ModuleType, path: str) -> tuple[Any, str]:
     return parent, name
 
 
-# Post-import hooks can't be withdrawn and fire once. So there is one for each module name, for good; it looks up who
-# waits for the module when it is imported.
+# Post-import hooks can't be withdrawn and fire once. So there is one for each module name that is not imported; it looks
+# up who waits for the module when it is.
 _waiting: dict[str, list[Patch]] = {}
+_hooked: set[str] = set()
 
-# Modules that were being imported when a patch came for them, and so told nobody of the end of their import.
-_half_imported: set[str] = set()
+# Modules whose import may have begun before the hook was there, and so tells nobody of its end.
+_unsettled: set[str] = set()
 
 
 def _watch(patch: Patch) -> None:
     name = patch.module_name
-    if name not in _waiting:
-        _waiting[name] = []
-        if name not in sys.modules:
-            register_post_import_hook(_after_import, name)
-    _waiting[name].append(patch)
+    patches = _waiting.setdefault(name, [])
+    if patch not in patches:
+        patches.append(patch)
     module = sys.modules.get(name)
-    if module is None:
-        return
-    if _is_half_imported(module):
-        _half_imported.add(name)
-    else:
+    if module is not None and not _is_half_imported(module):
         patch.imported(module)
+    else:
+        _unsettled.add(name)
+        _hook(name)
 
 
 def _unwatch(patch: Patch) -> None:
@@ -307,9 +305,16 @@ def _unwatch(patch: Patch) -> None:
         patches.remove(patch)
 
 
+def _hook(name: str) -> None:
+    if name not in _hooked and name not in sys.modules:
+        _hooked.add(name)
+        register_post_import_hook(_after_import, name)
+
+
 def _after_import(module: types.ModuleType) -> None:
     try:
         with _lock:
+            _hooked.discard(module.__name__)
             for patch in list(_waiting.get(module.__name__, ())):
                 patch.imported(module)
     except Exception as error:
@@ -320,30 +325,35 @@ def _is_half_imported(module: types.ModuleType) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
-def _finish_half_imported(wait: bool = True) -> None:
-    """Patch the modules that were half imported, once they are whole. Not to be called with the lock held."""
-    for name in list(_half_imported):
-        try:
-            if wait:
-                importlib.import_module(name)  # waits for the thread that is importing it, unless that is this one
-        except Exception:  # the import failed, and the importing thread has been told so
-            _half_imported.discard(name)
+def _settle(wait: bool = True) -> None:
+    """Patch the unsettled modules that are whole by now.
+
+    Args:
+        wait: let other threads finish their imports of them first. Not to be done with the lock held.
+    """
+    for name in list(_unsettled):
+        if wait:
+            importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
         module = sys.modules.get(name)
-        if module is not None and not _is_half_imported(module):
-            _half_imported.discard(name)
+        if module is None:  # nobody is importing it, or no longer
+            _unsettled.discard(name)
+            _hook(name)
+        elif not _is_half_imported(module):
+            _unsettled.discard(name)
             _after_import(module)
-    if _half_imported and _latecomers not in sys.meta_path:
+    if _unsettled and _latecomers not in sys.meta_path:
         sys.meta_path.insert(0, _latecomers)
 
 
 class _Latecomers:
-    """Looks at every later import whether the module that our own thread was importing is whole by now."""
+    """Looks at every later import whether a module that our own thread was importing is whole by now.
+
+    It stays: to take it out would make an import that is going on just then overlook the finder behind it.
+    """
 
     def find_spec(self, *_: object) -> None:
-        if _half_imported:
-            _finish_half_imported(wait=False)
-        elif self in sys.meta_path:
-            sys.meta_path.remove(self)
+        if _unsettled:
+            _settle(wait=False)
 
 
 _latecomers: Any = _Latecomers()
@@ -411,7 +421,7 @@ class Patcher:
             self.patches_installed = True
             if self.all_patches or self.applicable:
                 self._install_patches()
-        _finish_half_imported()
+        _settle()
 
     def reset_patches(self) -> None:
         """Undo :meth:`install_patches`; nothing if that was not done. Objects made in between stop being traced."""
@@ -447,7 +457,7 @@ class Patcher:
             """Put another patcher in force. If the present one is installed, the other takes its place at once."""
             with _lock:
                 present: Patcher = context["patcher"]
-                installed = present.patches_installed and present is not custom_patcher
+                installed = present.patches_installed is True and present is not custom_patcher
                 if installed:
                     present.reset_patches()
                 context["patcher"] = custom_patcher
