@@ -162,20 +162,23 @@ def tracer_stack_context() -> ThreadSafeStackContext:
     return ThreadSafeStackContext(no_parent_scope)
 
 
+#: Tells, by its tokens, in which context a block of :func:`span_in_stack_context` was begun.
+_block: ContextVar[None] = ContextVar("opentracing_instrumentation.block")
+
+
 class _StackContext:
     """The block of :func:`span_in_stack_context`; entering gives the function that ends it early."""
 
     def __init__(self, activated: AbstractContextManager[Any]) -> None:
-        self._activated: AbstractContextManager[Any] | None = activated
+        self._activated = activated
+        self._token = _block.set(None)
 
     def _deactivate(self) -> None:
-        activated, self._activated = self._activated, None
-        if activated is None:
-            return
         try:
-            activated.__exit__(None, None, None)
-        except ValueError:  # left in another context than entered, where there is nothing to restore
+            _block.reset(self._token)
+        except (ValueError, RuntimeError):  # in another context, where there is nothing to end; or ended already
             return
+        self._activated.__exit__(None, None, None)
 
     def __enter__(self) -> Callable[[], None]:
         return self._deactivate

@@ -270,6 +270,17 @@ def test_a_block_that_is_left_in_another_context_changes_nothing_there(tracer: M
         assert get_current_span() is scope.span
 
 
+@pytest.mark.parametrize("block_of", ["work", None])
+def test_a_block_ends_in_the_context_that_it_was_begun_in(tracer: MockTracer, block_of: Any) -> None:
+    with span_in_context(tracer.start_span("outer")) as outer:
+        with span_in_stack_context(block_of) as deactivate:
+            contextvars.copy_context().run(deactivate)
+            contextvars.Context().run(deactivate)
+            assert get_current_span() == block_of
+        assert get_current_span() is outer.span
+    assert get_current_span() is None
+
+
 def test_run_coroutine_with_span_takes_functions_tornado_coroutines_and_async_def(tracer: MockTracer) -> None:
     span = tracer.start_span("work")
 
