@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from opentracing.mocktracer import MockTracer
+from opentracing.mocktracer.span import MockSpan
 from sqlalchemy import create_engine as create_engine_of_before
 from sqlalchemy import event
 from sqlalchemy.dialects import registry
@@ -115,8 +116,8 @@ def test_engines_are_traced_whenever_they_were_made(tmp_path: Path, spans: Spans
         for engine in (older, younger, copied):
             with engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
-            engine.dispose()
-    older.dispose()
+    for engine in (older, younger, copied):
+        engine.dispose()
     told = [(span["tags"]["db.statement"], Path(span["tags"]["db.instance"]).name) for span in spans()]
     assert told == [("SELECT 0", "older"), ("SELECT 1", "older"), ("SELECT 1", "younger"), ("SELECT 1", "copied")]
 
@@ -273,6 +274,47 @@ def test_a_reset_in_the_middle_of_a_statement_ends_its_span(engine: Engine, span
         assert connection.execute(sa.text("SELECT 1")).scalar() == 1
     gc.collect()
     assert spans() == [statement("SELECT 1")]
+
+
+def test_an_install_in_the_middle_of_a_statement_traces_the_next_one(engine: Engine, spans: Spans) -> None:
+    hook.reset_patches()
+    event.listen(engine, "before_cursor_execute", lambda *_: hook.install_patches())
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        connection.execute(sa.text("SELECT 2"))
+    assert spans() == [statement("SELECT 2")]
+
+
+def test_without_a_tracer_statements_just_run() -> None:
+    engine = create_engine_of_before("sqlite://")
+    contexts: list[Any] = []
+    event.listen(engine, "after_cursor_execute", lambda *args: contexts.append(args[4]))
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 1")).scalar() == 1
+    engine.dispose()
+    assert [hasattr(context, "opentracing_span") for context in contexts] == [False]
+
+
+def test_a_tracer_that_breaks_does_not_break_the_statement(
+    engine: Engine, tracer: MockTracer, lenient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BrokenSpan(MockSpan):
+        def finish(self, finish_time: float | None = None) -> None:
+            raise UsersError
+
+    span = BrokenSpan(tracer)
+    monkeypatch.setattr(tracer, "start_span", lambda **_: span)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 1")).scalar() == 1
+        with pytest.raises(OperationalError):
+            connection.execute(sa.text("SELECT x FROM nowhere"))
+        silent = connection.execution_options(skip_user_error_events=True)
+        with pytest.raises(OperationalError):
+            silent.execute(sa.text("SELECT x FROM nowhere"))
+    gc.collect()
+    monkeypatch.setattr(tracer, "start_span", _raise)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 2")).scalar() == 2
 
 
 def test_listeners_find_the_span_on_the_execution_context(engine: Engine, tracer: MockTracer, spans: Spans) -> None:

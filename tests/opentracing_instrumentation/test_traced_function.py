@@ -15,6 +15,7 @@ from typing import Any
 import opentracing
 import pytest
 from opentracing.mocktracer import MockTracer
+from opentracing.mocktracer.span import MockSpan
 from tornado import gen
 
 from opentracing_instrumentation import get_current_span, traced_function
@@ -568,6 +569,23 @@ def test_without_a_tracer_functions_just_run() -> None:
     assert type(opentracing.tracer) is opentracing.Tracer
     assert plain(1) == (1, "no-op")
     assert list(traced_function(lambda: (yield 1))()) == [1]
+
+
+def test_a_span_that_breaks_does_not_hide_the_functions_error(
+    tracer: MockTracer, lenient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BrokenSpan(MockSpan):
+        def set_tag(self, key: str, value: Any) -> Any:
+            raise LookupError
+
+        finish = set_tag  # type: ignore[assignment]
+
+    span = BrokenSpan(tracer)
+    monkeypatch.setattr(tracer, "start_span", lambda **_: span)
+    error = Mistake("oh")
+    with pytest.raises(Mistake) as caught:
+        plain(1, fail=error)
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("failing", ["start_span", "scope_manager"])
