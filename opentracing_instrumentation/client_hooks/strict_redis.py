@@ -208,8 +208,9 @@ class RedisPatcher(Patcher):
             if self.publish_context and self.patches_installed and not idle():
                 try:
                     given = dict(zip((channel, message), args, strict=False)) | kwargs
-                    given[message] = self._sealed(client, command, given[channel], given[message])
-                    args, kwargs = args[2:], given
+                    if len(given) >= 2:  # else the library says what is missing
+                        given[message] = self._sealed(client, command, given[channel], given[message])
+                        args, kwargs = args[2:], given
                 except Exception as error:
                     report("putting the span context into a Redis message", error)
             return original(client, *args, **kwargs)
