@@ -11,8 +11,9 @@ span of SQLAlchemy's gets none of its driver's, or one below it (``CONFIG.nest_d
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, cast
@@ -21,7 +22,8 @@ import wrapt
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import FlowDescription, instrument
+from .._core.calls import Description, FlowDescription, idle, instrument
+from .._core.safety import report
 from ..config import CONFIG
 from ..request_context import current_span
 from ..utils import child_span, start_child_span
@@ -116,18 +118,7 @@ def _operation(module_name: str, statement: str) -> str:
     return f"{module_name}:{word.group(1) if word else ''}"
 
 
-def outcome(span: Any) -> Generator[Any, Any, Any]:
-    """Yield a span, and tag it with the code of the database's error if that is how the call ends."""
-    try:
-        return (yield span)
-    except Exception as error:
-        code = status_code(error)
-        if code is not None:
-            span.set_tag(STATUS_CODE, code)
-        raise
-
-
-def status_code(error: Exception) -> str | None:
+def status_code(error: BaseException) -> str | None:
     """Return the SQLSTATE of a driver's error, else the driver's own code, else ``None``."""
     if not any(cls.__name__ == "Error" for cls in type(error).__mro__):  # the base class that PEP 249 asks for
         return None
@@ -139,20 +130,42 @@ def status_code(error: Exception) -> str | None:
     return str(first) if isinstance(first, int) else None
 
 
+class _Coded(Description):
+    """Tags the span of a call that fails with the code of the database's error."""
+
+    def fail(self, handle: Any, error: BaseException) -> None:
+        try:
+            code = status_code(error)
+            if code is not None:
+                self.span_of(handle).set_tag(STATUS_CODE, code)
+        except Exception as failure:
+            report(f"{self.place}: status code", failure)
+        super().fail(handle, error)
+
+
+class _CodedFlow(_Coded, FlowDescription):
+    """The same, of a description that yields its span."""
+
+
+def description(describe: Callable[..., Any], place: str, idle: Callable[[], bool] = idle) -> Description:
+    """Return the description of a driver's calls by a function: its spans bear the codes of the database's errors."""
+    kind = _CodedFlow if inspect.isgeneratorfunction(describe) else _Coded
+    return kind(describe, place, idle=idle)
+
+
 def _traced(describe: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     def decorate(method: Callable[..., Any]) -> Any:
-        return instrument(method, FlowDescription(describe, f"{__name__}:{method.__qualname__}"))
+        return instrument(method, description(describe, f"{__name__}:{method.__qualname__}"))
 
     return decorate
 
 
-def _statement(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:
+def _statement(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Span | None:
     parent = parent_of_statement(cursor)
-    if parent is not None:
-        yield from outcome(cursor._span(parent, *_statement_and_parameters(args, kwargs)))
+    return None if parent is None else cursor._span(parent, *_statement_and_parameters(args, kwargs))
 
 
-def _procedure(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:
+def _procedure(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Span | None:
     name, parameters = _statement_and_parameters(args, kwargs)
     return _statement(cursor, f"sproc:{name}", parameters)
 
@@ -209,23 +222,25 @@ class CursorWrapper(wrapt.ObjectProxy):  # type: ignore[misc]
         )
 
 
-def _transaction(operation: str) -> Callable[..., Any]:
-    def describe(connection: ConnectionWrapper) -> Generator[Any, Any, None]:
+def _transaction(operation: str) -> Callable[[ConnectionWrapper], Span | None]:
+    def describe(connection: ConnectionWrapper) -> Span | None:
         parent = current_span()
-        if parent is not None:
-            tags = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
-            yield from outcome(start_child_span(f"{connection._module_name}:{operation}", parent=parent, tags=tags))
+        if parent is None:
+            return None
+        tags = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
+        return start_child_span(f"{connection._module_name}:{operation}", parent=parent, tags=tags)
 
     return describe
 
 
-def _block(connection: ConnectionWrapper) -> Generator[Any, Any, None]:
-    yield child_span(f"{connection._module_name}:begin_transaction")
+def _block(connection: ConnectionWrapper) -> Span:
+    return child_span(f"{connection._module_name}:begin_transaction")
 
 
-def _end_of_block(connection: ConnectionWrapper, exc: Any) -> Generator[Any, Any, None]:
-    if _ends_transaction(type(connection.__wrapped__)):
-        yield from _transaction(_COMMIT if exc is None else _ROLLBACK)(connection)
+def _end_of_block(connection: ConnectionWrapper, exc: Any) -> Span | None:
+    if not _ends_transaction(type(connection.__wrapped__)):
+        return None
+    return _transaction(_COMMIT if exc is None else _ROLLBACK)(connection)
 
 
 def _ends_transaction(connection_class: type) -> bool:
@@ -305,9 +320,8 @@ class ContextManagerConnectionWrapper(ConnectionWrapper):
         return self.__wrapped__
 
 
-def _connecting(factory: ConnectionFactory, *_: Any, **__: Any) -> Generator[Any, Any, None]:
-    tags = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
-    yield from outcome(child_span(factory._operation, tags))
+def _connecting(factory: ConnectionFactory) -> Span:
+    return child_span(factory._operation, {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT})
 
 
 class ConnectionFactory:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from opentracing import Span
 from opentracing.ext import tags as standard
 
+from .._core.patching import CallPatch, _mark
 from .._core.tags import PEER_HOST_IPV6
 from ..request_context import current_span
 from ..utils import child_span, peer_tags, start_child_span
 from ._connect_params import Arguments
-from ._dbapi2 import outcome, parent_of_statement, statement_span
+from ._dbapi2 import description, parent_of_statement, statement_span
 
 #: How the spans of a driver are named.
 SPANS = (
@@ -38,6 +39,7 @@ TAGS: Mapping[str, str] = {
 SETTINGS = ("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags")
 
 _T = TypeVar("_T")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class SideTable(Generic[_T]):
@@ -84,6 +86,26 @@ class Endpoint(NamedTuple):
         return tags
 
 
+class DriverPatch(CallPatch):
+    """Traces the calls of a driver's method; see :func:`description`."""
+
+    def __init__(self, target: str, describe: Callable[..., Any], idle: Callable[[], bool]) -> None:
+        super().__init__(target, describe)
+        self._description = description(describe, target, idle)
+
+
+def traced(target: str) -> Callable[[_Method], _Method]:
+    """Mark a method of a driver's hook as the description of calls, as ``trace`` does."""
+    return _mark([lambda patcher, method: DriverPatch(target, method, patcher.idle)])
+
+
+class _Known(NamedTuple):
+    """The tags of a connection's spans, and those of its statements' besides."""
+
+    tags: dict[str, Any]
+    statement_tags: dict[str, Any]
+
+
 class Driver:
     """What the spans of one driver have in common, and what they tell of its connections and cursors.
 
@@ -101,8 +123,7 @@ class Driver:
             standard.DATABASE_TYPE: db_type,
         }
         self._endpoint_of = endpoint_of
-        self._connection_tags: SideTable[dict[str, Any]] = SideTable()
-        self._connect_params: SideTable[Arguments] = SideTable()
+        self._connections: SideTable[_Known] = SideTable()
         self._cursor_params: SideTable[Arguments] = SideTable()
 
     def connecting(self, function_name: str, endpoint: Endpoint) -> tuple[Span, dict[str, Any]]:
@@ -112,12 +133,11 @@ class Driver:
 
     def connected(self, connection: Any, params: Arguments, span: Span, tags: dict[str, Any]) -> None:
         """Tag what was not known before connecting, and remember all that, and the arguments, for the statements."""
-        if any(params):
-            self._connect_params.put(connection, params)
-        all_tags = {**tags, **self._tags_of(connection)}
-        self._connection_tags.put(connection, all_tags)
+        all_tags = {**tags, **self._endpoint_of(connection).tags()}
         for name in all_tags.keys() - tags.keys():
             span.set_tag(name, all_tags[name])
+        conn = {"sql.conn": tuple(params)} if any(params) else {}
+        self._connections.put(connection, _Known(all_tags, {**all_tags, **conn}))
 
     def opened(self, cursor: Any, params: Arguments) -> None:
         """Remember with which arguments a cursor was made."""
@@ -129,29 +149,25 @@ class Driver:
         parent = parent_of_statement(cursor)
         if parent is None:
             return None
-        connection = cursor.connection
-        return statement_span(
-            parent,
-            self.module_name,
-            statement,
-            self._tags_of(connection).copy(),
-            parameters,
-            self._connect_params.get(connection),
-            self._cursor_params.get(cursor),
-        )
+        tags = self._known(cursor.connection).statement_tags.copy()
+        params = self._cursor_params.get(cursor)
+        return statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
 
-    def transaction(self, connection: Any, operation: str) -> Generator[Span, Any, None]:
-        """Describe a transaction's begin, commit or rollback: traced below a current span."""
+    def transaction(self, connection: Any, operation: str) -> Span | None:
+        """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""
         parent = current_span()
-        if parent is not None:
-            tags = self._tags_of(connection).copy()
-            yield from outcome(start_child_span(f"{self.module_name}:{operation}", parent=parent, tags=tags))
+        if parent is None:
+            return None
+        tags = self._known(connection).tags.copy()
+        return start_child_span(f"{self.module_name}:{operation}", parent=parent, tags=tags)
 
-    def _tags_of(self, connection: Any) -> dict[str, Any]:
+    def _known(self, connection: Any) -> _Known:
+        known = self._connections.get(connection)
+        if known is not None:
+            return known
         if connection is None:  # its cursor is closed
-            return self._tags
-        tags = self._connection_tags.get(connection)
-        if tags is None:
-            tags = {**self._tags, **self._endpoint_of(connection).tags()}
-            self._connection_tags.put(connection, tags)
-        return tags
+            return _Known(self._tags, self._tags)
+        tags = {**self._tags, **self._endpoint_of(connection).tags()}
+        known = _Known(tags, tags)
+        self._connections.put(connection, known)
+        return known

@@ -23,12 +23,12 @@ from typing import Any, ClassVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.patching import CallPatch, Patch, Patcher, replace, trace
+from .._core.patching import Patch, Patcher, replace
 from ..utils import child_span
 from ._connect_params import Arguments, shown
-from ._dbapi2 import _BEGIN, _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, outcome
+from ._dbapi2 import _BEGIN, _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory
 from ._dbapi2 import ContextManagerConnectionWrapper as ConnectionWrapper
-from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint
+from ._driver import SETTINGS, SPANS, TAGS, Driver, DriverPatch, Endpoint, traced
 
 __all__ = ["ConnectionFactory", "ConnectionWrapper", "MySQLdbPatcher"]
 
@@ -77,12 +77,12 @@ class MySQLdbPatcher(Patcher):
 
     def patches(self) -> Iterable[Patch]:
         # described even with no tracer set: the arguments are for the statements to come
-        yield CallPatch("MySQLdb.connections:Connection.__init__", self.connect, idle=lambda: False)
+        yield DriverPatch("MySQLdb.connections:Connection.__init__", self.connect, idle=lambda: False)
         yield from super().patches()
 
     def connect(self, connection: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:
         span, tags = _driver.connecting("Connect", _asked_for(args, kwargs))
-        yield from outcome(span)
+        yield span
         _driver.connected(connection, shown(args, kwargs, _PARAMETERS), span, tags)
 
     @replace("MySQLdb.connections:Connection.cursor")
@@ -97,41 +97,39 @@ class MySQLdbPatcher(Patcher):
 
         return cursor
 
-    @trace("MySQLdb.cursors:BaseCursor.execute")
-    def execute(self, cursor: Any, query: Any, args: Any) -> Generator[Any, Any, None]:
-        span = None if _batch.get() is cursor else _driver.statement(cursor, query, args)
-        if span is not None:
-            yield from outcome(span)
+    @traced("MySQLdb.cursors:BaseCursor.execute")
+    def execute(self, cursor: Any, query: Any, args: Any) -> Span | None:
+        return None if _batch.get() is cursor else _driver.statement(cursor, query, args)
 
-    @trace("MySQLdb.cursors:BaseCursor.executemany")
-    def executemany(self, cursor: Any, query: Any, args: Any) -> Generator[Any, Any, None]:
+    @traced("MySQLdb.cursors:BaseCursor.executemany")
+    def executemany(self, cursor: Any, query: Any, args: Any) -> Generator[Span, Any, None]:
         span = _driver.statement(cursor, query, args)
         if span is None:
             return
         token = _batch.set(cursor)
         try:
-            yield from outcome(span)
+            yield span
         finally:
             _batch.reset(token)
 
-    @trace("MySQLdb.cursors:BaseCursor.callproc")
-    def callproc(self, cursor: Any, procname: Any, args: Any) -> Generator[Any, Any, None]:
+    @traced("MySQLdb.cursors:BaseCursor.callproc")
+    def callproc(self, cursor: Any, procname: Any, args: Any) -> Span | None:
         name = procname.decode("utf-8", "ignore") if isinstance(procname, bytes) else procname
-        yield from self.execute(cursor, f"sproc:{name}", args)
+        return _driver.statement(cursor, f"sproc:{name}", args)
 
-    @trace("MySQLdb.connections:Connection.begin")
-    def begin(self, connection: Any) -> Generator[Any, Any, None]:
-        yield from _driver.transaction(connection, _BEGIN)
+    @traced("MySQLdb.connections:Connection.begin")
+    def begin(self, connection: Any) -> Span | None:
+        return _driver.transaction(connection, _BEGIN)
 
-    @trace("MySQLdb.connections:Connection.commit")
-    def commit(self, connection: Any) -> Generator[Any, Any, None]:
-        yield from _driver.transaction(connection, _COMMIT)
+    @traced("MySQLdb.connections:Connection.commit")
+    def commit(self, connection: Any) -> Span | None:
+        return _driver.transaction(connection, _COMMIT)
 
-    @trace("MySQLdb.connections:Connection.rollback")
-    def rollback(self, connection: Any) -> Generator[Any, Any, None]:
-        yield from _driver.transaction(connection, _ROLLBACK)
+    @traced("MySQLdb.connections:Connection.rollback")
+    def rollback(self, connection: Any) -> Span | None:
+        return _driver.transaction(connection, _ROLLBACK)
 
-    @trace("MySQLdb.connections:Connection.__enter__")
+    @traced("MySQLdb.connections:Connection.__enter__")
     def block(self, connection: Any) -> Span:
         return child_span("MySQLdb:begin_transaction")
 

@@ -26,13 +26,13 @@ from weakref import WeakValueDictionary
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import FlowDescription, instrument
-from .._core.patching import AttributePatch, Patch, Patcher, replace, trace
+from .._core.calls import instrument
+from .._core.patching import AttributePatch, Patch, Patcher, replace
 from .._core.safety import report
 from ..utils import child_span
 from ._connect_params import Arguments, is_secret, shown
-from ._dbapi2 import _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, outcome
-from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, SideTable
+from ._dbapi2 import _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, description
+from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, SideTable, traced
 from ._singleton import singleton
 
 __all__ = ["ConnectionFactory", "ConnectionWrapper", "CursorWrapper", "Psycopg2Patcher"]
@@ -161,33 +161,37 @@ class _Flight:
     It stands in for the span of the call that begins the work, and of each ``poll()`` that may end it.
     """
 
-    __slots__ = ("_span", "over")
+    __slots__ = ("_connection", "_span", "over")
 
-    def __init__(self, span: Any) -> None:
+    def __init__(self, span: Any, connection: Any = None) -> None:
         self._span = span
+        self._connection = connection  # held only until the call that begins the work returns
         self.over = True
 
-    def take_off(self, connection: Any) -> None:
-        """Leave the end to ``poll()``."""
-        self.over = False
-        _flights.put(connection, self)
+    def depart(self, connection: Any) -> None:
+        """Let the call that begins the work return without its end."""
+        self._connection = connection
 
     def set_tag(self, name: str, value: Any) -> None:
         self._span.set_tag(name, value)
 
     def finish(self) -> None:
-        """End the span of a call that returned, if there is nothing left to do."""
-        if self.over and self._span is not None:
+        """Note that a call returned, the one that begins the work or a ``poll()``."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.over = False
+            _flights.put(connection, self)
+        elif self.over and self._span is not None:
             span, self._span = self._span, None
             span.finish()
 
     def __exit__(self, *error: Any) -> None:
-        """End the span of a call that raised."""
+        """Note that a call raised."""
         span, self._span = self._span, None
         span.__exit__(*error)
 
     def __del__(self) -> None:
-        self.over = True
+        self._connection, self.over = None, True
         try:
             self.finish()
         except Exception as error:
@@ -205,6 +209,8 @@ _driver = Driver("psycopg2", "postgresql", _endpoint_of)
 class _ConnectPatch(AttributePatch):
     """Has ``psycopg2._connect`` make connections of a traced class, and traces it."""
 
+    effect = "calls are traced, and make connections of a traced subclass"
+
     def apply(self, module: types.ModuleType) -> None:
         globals()["psycopg2"] = module
         super().apply(module)
@@ -219,7 +225,7 @@ class _ConnectPatch(AttributePatch):
             return connections.adopt(original(dsn, connections.of(connection_factory), *args, **kwargs))
 
         # described even with no tracer set: the arguments are for the statements to come
-        return instrument(_connect, FlowDescription(_connecting, self.target, idle=lambda: False), switch)
+        return instrument(_connect, description(_connecting, self.target, idle=lambda: False), switch)
 
 
 def _connecting(dsn: Any, *_: Any, **__: Any) -> Generator[Any, Any, None]:
@@ -227,10 +233,10 @@ def _connecting(dsn: Any, *_: Any, **__: Any) -> Generator[Any, Any, None]:
     _arguments.set(None)  # not those of what the application's factory connects
     span, tags = _driver.connecting("connect", _endpoint_in(_parsed(dsn)))
     flight = _Flight(span)
-    connection = yield from outcome(flight)
+    connection = yield flight
     _driver.connected(connection, _shown(args, kwargs), span, tags)
     if connection.async_:
-        flight.take_off(connection)
+        flight.depart(connection)
 
 
 def _parsed(dsn: Any) -> dict[str, str]:
@@ -309,60 +315,56 @@ class Psycopg2Patcher(Patcher):
 
         return cursor
 
-    @trace(f"{__name__}:CursorWrapper.execute")
-    def statement(self, cursor: Any, query: Any, vars: Any) -> Generator[Any, Any, None]:  # noqa: A002
+    @traced(f"{__name__}:CursorWrapper.execute")
+    def execute(self, cursor: Any, query: Any, vars: Any) -> Any:  # noqa: A002
         span = _driver.statement(cursor, _rendered(query, cursor), vars)
-        if span is None:
-            return
-        if not cursor.connection.async_:
-            yield from outcome(span)
-            return
-        flight = _Flight(span)
-        yield from outcome(flight)
-        flight.take_off(cursor.connection)
+        if span is None or not cursor.connection.async_:
+            return span
+        return _Flight(span, cursor.connection)
 
-    @trace(f"{__name__}:CursorWrapper.executemany")
-    def statements(self, cursor: Any, query: Any, vars_list: Any) -> Generator[Any, Any, None]:
-        yield from self.statement(cursor, query, vars_list)
+    @traced(f"{__name__}:CursorWrapper.executemany")
+    def executemany(self, cursor: Any, query: Any, vars_list: Any) -> Any:
+        return self.execute(cursor, query, vars_list)
 
-    @trace(f"{__name__}:CursorWrapper.callproc")
-    def procedure(self, cursor: Any, procname: Any, parameters: Any) -> Generator[Any, Any, None]:
-        yield from self.statement(cursor, f"sproc:{procname}", parameters)
+    @traced(f"{__name__}:CursorWrapper.callproc")
+    def callproc(self, cursor: Any, procname: Any, parameters: Any) -> Any:
+        return self.execute(cursor, f"sproc:{procname}", parameters)
 
-    @trace(f"{__name__}:CursorWrapper.copy_expert")
-    def copy(self, cursor: Any, sql: Any) -> Generator[Any, Any, None]:
-        yield from self.statement(cursor, sql, None)
+    @traced(f"{__name__}:CursorWrapper.copy_expert")
+    def copy_expert(self, cursor: Any, sql: Any) -> Any:
+        return self.execute(cursor, sql, None)
 
-    @trace(f"{__name__}:CursorWrapper.copy_from")
-    def copy_from(self, cursor: Any, file: Any, table: Any) -> Generator[Any, Any, None]:
-        yield from self.statement(cursor, f"COPY {table} FROM STDIN", None)
+    @traced(f"{__name__}:CursorWrapper.copy_from")
+    def copy_from(self, cursor: Any, table: Any) -> Any:
+        return self.execute(cursor, f"COPY {table} FROM STDIN", None)
 
-    @trace(f"{__name__}:CursorWrapper.copy_to")
-    def copy_to(self, cursor: Any, file: Any, table: Any) -> Generator[Any, Any, None]:
-        yield from self.statement(cursor, f"COPY {table} TO STDOUT", None)
+    @traced(f"{__name__}:CursorWrapper.copy_to")
+    def copy_to(self, cursor: Any, table: Any) -> Any:
+        return self.execute(cursor, f"COPY {table} TO STDOUT", None)
 
-    @trace(f"{__name__}:ConnectionWrapper.commit")
-    def commit(self, connection: Any) -> Generator[Any, Any, None]:
-        yield from _driver.transaction(connection, _COMMIT)
+    @traced(f"{__name__}:ConnectionWrapper.commit")
+    def commit(self, connection: Any) -> Span | None:
+        return _driver.transaction(connection, _COMMIT)
 
-    @trace(f"{__name__}:ConnectionWrapper.rollback")
-    def rollback(self, connection: Any) -> Generator[Any, Any, None]:
-        yield from _driver.transaction(connection, _ROLLBACK)
+    @traced(f"{__name__}:ConnectionWrapper.rollback")
+    def rollback(self, connection: Any) -> Span | None:
+        return _driver.transaction(connection, _ROLLBACK)
 
-    @trace(f"{__name__}:ConnectionWrapper.__enter__")
+    @traced(f"{__name__}:ConnectionWrapper.__enter__")
     def block(self, connection: Any) -> Span:
         return child_span("psycopg2:begin_transaction")
 
-    @trace(f"{__name__}:ConnectionWrapper.poll")
+    @traced(f"{__name__}:ConnectionWrapper.poll")
     def poll(self, connection: Any) -> Generator[Any, Any, None]:
         flight = _flights.get(connection)
         if flight is None:
             return
         flight.over = True
-        state = yield from outcome(flight)
-        flight.over = state == psycopg2.extensions.POLL_OK
-        if flight.over:
-            _flights.pop(connection)
+        try:
+            flight.over = (yield flight) == psycopg2.extensions.POLL_OK
+        finally:
+            if flight.over:
+                _flights.pop(connection)
 
 
 def _rendered(query: Any, cursor: Any) -> Any:
