@@ -592,14 +592,17 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
     functools.update_wrapper(wrapper, original)
     if is_plain(original):
         if signature is not _ANYTHING:
-            wrapper.__defaults__ = original.__defaults__  # type: ignore[attr-defined]
-            wrapper.__kwdefaults__ = original.__kwdefaults__  # type: ignore[attr-defined]
-        if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:  # type: ignore[attr-defined]
+            wrapper.__defaults__ = original.__defaults__
+            wrapper.__kwdefaults__ = original.__kwdefaults__
+        if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
             wrapper = types.coroutine(wrapper)
-    return wrapper  # type: ignore[no-any-return]
+    return wrapper
 
 
-class _Proxy(FunctionWrapper):  # type: ignore[misc]
+_FunctionWrapper: Any = FunctionWrapper  # typed in some releases, and differently
+
+
+class _Proxy(_FunctionWrapper):  # type: ignore[misc]
     """Stands in for a callable of any type: has all that it has, is bound as it is, pickled and copied as it is."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:

@@ -15,6 +15,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
@@ -277,8 +278,8 @@ def resolve(module: types.ModuleType, path: str) -> tuple[Any, str]:
     return parent, name
 
 
-# Post-import hooks can't be withdrawn and fire once. So there is one for each module name that is not imported; it looks
-# up who waits for the module when it is.
+# Post-import hooks can't be withdrawn and fire once. So there is one for each name of a module that is not imported; it
+# looks up who waits for the module when it is.
 _waiting: dict[str, list[Patch]] = {}
 _hooked: set[str] = set()
 
@@ -351,9 +352,12 @@ class _Latecomers:
     It stays: to take it out would make an import that is going on just then overlook the finder behind it.
     """
 
-    def find_spec(self, *_: object) -> None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        once_more = name in _unsettled
         if _unsettled:
             _settle(wait=False)
+        # The import that we saw has failed. Only now there is a hook, which finders in front of us have not heard of.
+        return find_spec(name) if once_more and name not in sys.modules else None
 
 
 _latecomers: Any = _Latecomers()
