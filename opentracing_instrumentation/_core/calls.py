@@ -596,7 +596,7 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
             wrapper.__kwdefaults__ = original.__kwdefaults__
         if original.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
             wrapper = types.coroutine(wrapper)
-    return wrapper
+    return wrapper  # type: ignore[no-any-return]
 
 
 _FunctionWrapper: Any = FunctionWrapper  # typed in some releases, and differently
