@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
@@ -18,8 +18,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from .cases import CASES
 from .results import Result, measure
+from .suite import CASES
 
 ROUNDS, QUICK_ROUNDS = 300, 60
 BLOCK = 0.002  # seconds
@@ -34,6 +34,10 @@ PACKAGES = (
     "opentelemetry-instrumentation",
     "requests",
     "SQLAlchemy",
+    "psycopg2-binary",
+    "mysqlclient",
+    "redis",
+    "celery",
 )
 
 
@@ -43,8 +47,15 @@ def circumstances(arguments: Sequence[str]) -> dict[str, Any]:
         "command": shlex.join(["python", "-m", "bench", *arguments]),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {package: version(package) for package in PACKAGES},
+        "packages": {package: number for package in PACKAGES if (number := _version(package))},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # not needed by the cases that were asked for
+        return None
 
 
 def as_json(results: Sequence[Result], about: dict[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""What is measured. A further hook is one more subclass of :class:`Hook`: its names, its budgets and a call."""
+"""What is measured. A further hook is one more subclass of :class:`Hook`: its names, its budgets and a call.
+
+It is listed in :mod:`bench.suite`; the library that it measures is imported when the case is made.
+"""
 
 from __future__ import annotations
 
@@ -319,6 +322,3 @@ def _application(_: dict[str, Any], start_response: Callable[..., Any]) -> list[
 
 def _start_response(*_: Any) -> Callable[[bytes], None]:
     return lambda _: None
-
-
-CASES: tuple[type[Case], ...] = (Requests, Urllib, SQLAlchemy, TracedFunction, BeforeRequest, WSGI)

@@ -26,7 +26,8 @@ def opentracing_tracer(recorder: SpanRecorder | None = None) -> Iterator[BasicTr
         recorder: what gets the finished spans; by default nobody does.
     """
     tracer = BasicTracer(recorder, scope_manager=ContextVarsScopeManager())
-    tracer.register_propagator(Format.HTTP_HEADERS, TextPropagator())
+    for carrier in Format.TEXT_MAP, Format.HTTP_HEADERS:
+        tracer.register_propagator(carrier, TextPropagator())
     with _global_tracer(tracer):
         yield tracer
 
