@@ -29,6 +29,7 @@ from opentracing_instrumentation.client_hooks import (
     urllib2,
 )
 from opentracing_instrumentation.client_hooks import requests as requests_hook
+from opentracing_instrumentation.client_hooks._patcher import Patcher
 from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.http_client import ClientInterceptors
 from opentracing_instrumentation.interceptors import OpenTracingInterceptor
@@ -250,6 +251,43 @@ def test_the_function_for_the_parent_may_be_set_before_and_after_installing(
     requests.get(server.url)
     mine.finish()
     assert [(span["operation"], span["parent"]) for span in spans()] == [("GET", "mine"), ("mine", None)]
+
+
+class OldHook(Patcher):
+    """A hook as they were written for versions before 4.0."""
+
+    applicable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def _install_patches(self) -> None:
+        self.calls.append("install")
+
+    def _reset_patches(self) -> None:
+        self.calls.append("reset")
+
+
+def test_a_hook_that_patches_by_itself_is_installed_and_reset_once() -> None:
+    context: dict[str, Any] = {"__name__": HERE}
+    OldHook.configure_hook_module(context)
+    for name in ("reset", "install", "install", "reset", "reset", "install", "reset"):
+        context[f"{name}_patches"]()
+    assert context["patcher"].calls == ["install", "reset", "install", "reset"]
+    other = OldHook()
+    context["set_patcher"](other)
+    context["install_patches"]()
+    assert (context["patcher"], other.calls, other.patches_installed) == (other, ["install"], True)
+
+
+def test_a_hook_whose_library_is_absent_installs_nothing() -> None:
+    class Absent(OldHook):
+        applicable = False
+
+    hook = Absent()
+    hook.install_patches()
+    assert (hook.calls, hook.patches_installed) == ([], True)
 
 
 HOOK = '''

@@ -206,6 +206,7 @@ def test_span_in_stack_context_of_none_is_a_block_without_a_span(tracer: MockTra
     with span_in_context(tracer.start_span("outer")) as scope:
         with span_in_stack_context(None):
             assert get_current_span() is None
+            assert tracer.start_span("root").parent_id is None
         assert get_current_span() is scope.span
 
 
@@ -213,9 +214,9 @@ def test_span_in_stack_context_of_none_is_a_block_without_a_span(tracer: MockTra
 def test_span_in_stack_context_refuses_scope_managers_that_would_mix_up_coroutines(
     use: Callable[[Any], MockTracer], manager: Any
 ) -> None:
-    tracer = use(manager())
+    use(manager())
     with pytest.raises(RuntimeError, match="scope_manager is not TornadoScopeManager"):
-        span_in_stack_context(tracer.start_span("work"))
+        span_in_stack_context("work")
     with pytest.raises(RuntimeError, match=manager.__name__):
         span_in_stack_context(None)
 
