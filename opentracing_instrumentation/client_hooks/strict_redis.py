@@ -166,8 +166,11 @@ class RedisPatcher(Patcher):
         tags = _tags_of_pipeline(_server(pipeline), first, len(stack), CONFIG.legacy_peer_tags).copy()
         if self.sanitize is not None:
             self._show(tags, [args for args, _ in stack[:NAMED]])
-        is_transaction = pipeline.transaction or pipeline.explicit_transaction
-        return _Discreet(child_span("redis:MULTI" if is_transaction else "redis:PIPELINE", tags))
+        is_transaction = pipeline.transaction
+        if callable(is_transaction):  # a method of asyncio's
+            is_transaction = pipeline.is_transaction
+        is_multi = is_transaction or pipeline.explicit_transaction
+        return _Discreet(child_span("redis:MULTI" if is_multi else "redis:PIPELINE", tags))
 
     @trace("redis.cluster:ClusterPipeline.execute", "redis.asyncio.cluster:ClusterPipeline.execute")
     def routed_pipeline(self, pipeline: Any) -> Generator[Any, Any, None]:

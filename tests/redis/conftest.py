@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.asyncio.retry
+import redis.retry
+from redis.backoff import NoBackoff
 
 from opentracing_instrumentation.client_hooks import strict_redis
 from tests.opentracing_instrumentation.conftest import spans  # noqa: F401 - the fixture
@@ -23,12 +26,13 @@ DATABASE = 5  # not the one that other tests use
 
 
 class Kind:
-    """redis-py's blocking or its asyncio client, whose tests are the same: what one returns, one awaits of the other."""
+    """redis-py's blocking or its asyncio client. The tests are the same: what one returns, one awaits of the other."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
         self.is_async = module is redis.asyncio
         self.loop = asyncio.new_event_loop()
+        self.handled: list[Any] = []  # what handlers got
         self._opened: list[Any] = []
 
     def open(self, client: Any) -> Any:
@@ -37,7 +41,9 @@ class Kind:
         return client
 
     def client(self, at: Service | Server | None = None, **options: Any) -> Any:
-        """Return a client of a server, which is closed after the test."""
+        """Return a client of a server, which is closed after the test. It gives up at the first error."""
+        retry = redis.asyncio.retry.Retry if self.is_async else redis.retry.Retry
+        options = {"retry": retry(NoBackoff(), 0), **options}
         if isinstance(at, Service):
             options = {"host": at.host, "port": at.port, "db": DATABASE, "password": at.password, **options}
         elif at is not None:
@@ -49,12 +55,16 @@ class Kind:
         return self.loop.run_until_complete(_awaited(result)) if inspect.isawaitable(result) else result
 
     def close(self) -> None:
-        for client in reversed(self._opened):
-            self.get(getattr(client, "aclose", client.close)())
-            pool = getattr(client, "connection_pool", None)
-            if pool is not None:
-                self.get(pool.disconnect())
+        for opened in reversed(self._opened):
+            ends = [getattr(opened, name, None) for name in self._endings(opened)]
+            self.get(next(filter(None, ends))())
+            self.get(opened.connection_pool.disconnect())
         self.loop.close()
+
+    def _endings(self, opened: Any) -> tuple[str, ...]:
+        if hasattr(opened, "immediate_execute_command"):  # a pipeline, some versions of which can't be closed
+            return ("reset",)
+        return ("aclose", "close") if self.is_async else ("close",)
 
 
 async def _awaited(result: Any) -> Any:

@@ -104,8 +104,15 @@ def test_raw_commands(
 
 @pytest.mark.parametrize(
     "words",
-    [("AUTH", SECRET), ("AUTH", "user", SECRET), (f"AUTH {SECRET}",), (f"auth user {SECRET}",)]
-    + [("HELLO", "3", "AUTH", "user", SECRET), (f"HELLO 3 AUTH user {SECRET}",), (b"AUTH " + SECRET.encode(),)],
+    [
+        ("AUTH", SECRET),
+        ("AUTH", "user", SECRET),
+        (f"AUTH {SECRET}",),
+        (f"auth user {SECRET}",),
+        (b"AUTH " + SECRET.encode(),),
+        ("HELLO", "3", "AUTH", "user", SECRET),
+        (f"HELLO 3 AUTH user {SECRET}",),
+    ],
 )
 def test_passwords_are_nowhere(words: tuple[Any, ...], kind: Kind, client: Any, spans: Spans) -> None:
     """Neither in tags nor in the error's log, nor are they shown to the sanitizer."""
@@ -198,9 +205,7 @@ def test_the_parent_is_the_current_span(
     ]
 
 
-def test_a_host_name_is_a_hostname(
-    kind: Kind, address: Service, spans: Spans, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_name_is_a_hostname(kind: Kind, address: Service, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name goes to ``peer.hostname``; the setting ``legacy_peer_tags`` brings the former ``peer.ipv4`` back."""
     client = kind.client(address, host="localhost", port=str(address.port))
     kind.get(client.ping())

@@ -12,7 +12,7 @@ from .servers import Server
 
 
 def command(name: str, at: Service | Server | None = None, parent: str | None = None, **tags: Any) -> Told:
-    """The span of a command; ``key`` and the like are short for ``redis.key``. ``at`` is the server, if it is tagged."""
+    """The span of a command at a server, if one is tagged; ``key`` and the like are short for ``redis.key``."""
     told = {"span.kind": "client", "peer.service": "redis", "db.type": "redis"}
     where: dict[str, Any] = {}
     if at is not None:
