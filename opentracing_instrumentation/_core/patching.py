@@ -326,6 +326,13 @@ def _is_half_imported(module: types.ModuleType) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
+def _wait_for_import(name: str) -> None:
+    try:
+        importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
+    except Exception as error:
+        report(f"waiting for the import of {name}", error)
+
+
 def _settle(wait: bool = True) -> None:
     """Patch the unsettled modules that are whole by now.
 
@@ -334,7 +341,7 @@ def _settle(wait: bool = True) -> None:
     """
     for name in list(_unsettled):
         if wait:
-            importlib._bootstrap._lock_unlock_module(name)  # type: ignore[attr-defined]
+            _wait_for_import(name)
         module = sys.modules.get(name)
         if module is None:  # nobody is importing it, or no longer
             _unsettled.discard(name)
