@@ -204,13 +204,15 @@ def test_the_function_set_for_the_parent_is_asked(server: Loopback, tracer: Mock
     assert spans()[0] == {**sent(server, "/x"), "parent": "mine"}
 
 
-def test_do_open_is_looked_up_at_each_call(server: Loopback, spans: Spans) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_do_open_is_looked_up_at_each_call(server: Loopback, spans: Spans, scheme: str) -> None:
     """Test suites of applications put a mock there instead of a server."""
     response = mock.Mock(code=202, msg="")
+    url = f"{scheme}://127.0.0.1:{server.port}/x"
     with mock.patch.object(urllib.request.AbstractHTTPHandler, "do_open", return_value=response):
-        assert urllib.request.build_opener().open(server.url + "/x") is response
+        assert urllib.request.build_opener().open(url) is response
     assert server.seen == []
-    assert spans() == [sent(server, "/x", 202)]
+    assert spans() == [sent(server, "/x", 202, **{"http.url": url})]
 
 
 def test_reset_puts_the_very_methods_back_and_patches_install_again(server: Loopback, spans: Spans) -> None:
