@@ -39,6 +39,9 @@ KEYED = frozenset(_KEYED.split()) | {
     *("XINFO CONSUMERS", "XINFO GROUPS", "XINFO STREAM"),
 }
 
+#: The commands of one key, which a cluster keeps on one node; a client may spread those of several keys over more.
+SINGLE_NODE = KEYED - {"DEL", "EXISTS", "MGET", "MSET", "TOUCH", "UNLINK"}
+
 #: The commands whose first argument is a channel, or a pattern of channels.
 CHANNELED = frozenset(
     {"PUBLISH", "SPUBLISH"} | {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"}

@@ -5,8 +5,8 @@ of a watching pipeline through ``immediate_execute_command``, and subscriptions 
 sends what it has gathered in ``execute``. These are methods of classes and looked up at each call, so clients made
 before patching are traced as well (not so a method that was taken from one before, as ``client.json()`` does).
 
-A cluster's client routes: a call is one span whatever redirections and retries it needs. Its node is learned from
-``get_redis_connection`` and from the node's own methods, and tagged if it was a single one.
+A cluster's client routes: a call is one span whatever redirections and retries it needs. The node that
+answers is learned from ``get_redis_connection`` and from the node's own methods, and tagged if it is a single one.
 
 A published message can carry the span's context to its listeners where both want that; see
 :attr:`RedisPatcher.publish_context`. ``PubSub.handle_message`` is what every received message goes through, and it
@@ -36,6 +36,7 @@ from ._redis_commands import (
     CHANNELED,
     KEYED,
     NAMED,
+    SINGLE_NODE,
     is_transaction,
     names,
     parse,
@@ -61,13 +62,24 @@ COMMAND_COUNT = "redis.command_count"
 
 
 class _Route:
-    """The nodes that a call of a cluster's client goes to."""
+    """The nodes that a call of a cluster's client goes to, in turn.
 
-    __slots__ = ("command", "nodes")
+    Attributes:
+        command: the command's first word as given to the client; ``None`` for a pipeline.
+        is_single: whether one node answers, and any other one redirects to it.
+        nodes: host and port of each.
+    """
 
-    def __init__(self, command: Any) -> None:
-        self.command = command  # as given to the client; None for a pipeline
-        self.nodes: set[tuple[str, int]] = set()
+    __slots__ = ("command", "is_single", "nodes")
+
+    def __init__(self, command: Any, is_single: bool) -> None:
+        self.command = command
+        self.is_single = is_single
+        self.nodes: list[tuple[str, int]] = []
+
+    def peer(self) -> tuple[str, int] | None:
+        """Return the one that answered, if there was a single one."""
+        return self.nodes[-1] if self.nodes and (self.is_single or len(set(self.nodes)) == 1) else None
 
 
 _route: ContextVar[_Route | None] = ContextVar("opentracing_instrumentation.redis", default=None)
@@ -155,7 +167,7 @@ class RedisPatcher(Patcher):
             return  # a pipeline sends one of its commands again
         span = self._begin(client, args)
         if span is not None:
-            yield from _routed(span, args[0])
+            yield from _routed(span, _Route(args[0], is_single=parse(args)[0] in SINGLE_NODE))
 
     @trace("redis.client:Pipeline.execute", "redis.asyncio.client:Pipeline.execute")
     def pipeline(self, pipeline: Any) -> Any:
@@ -182,19 +194,20 @@ class RedisPatcher(Patcher):
         tags = _tags_of_pipeline(_server(pipeline), first, count, CONFIG.legacy_peer_tags).copy()
         if self.sanitize is not None:
             self._show(tags, commands[:NAMED])
-        yield from _routed(child_span("redis:MULTI" if is_transaction(pipeline) else "redis:PIPELINE", tags), None)
+        span = child_span("redis:MULTI" if is_transaction(pipeline) else "redis:PIPELINE", tags)
+        yield from _routed(span, _Route(None, is_single=False))
 
     @trace("redis.cluster:RedisCluster.get_redis_connection")
     def node_chosen(self, cluster: Any, node: Any) -> None:
         route = _route.get()
         if route is not None:
-            route.nodes.add((node.host, node.port))
+            route.nodes.append((node.host, node.port))
 
     @trace("redis.asyncio.cluster:ClusterNode.execute_command")
     def node_commanded(self, node: Any, *args: Any, **options: Any) -> None:
         route = _route.get()
         if route is not None and route.command == args[0]:  # and not what the client asks on its own account
-            route.nodes.add((node.host, node.port))
+            route.nodes.append((node.host, node.port))
 
     @trace("redis.asyncio.cluster:ClusterNode.execute_pipeline")
     def node_given_pipeline(self, node: Any) -> None:
@@ -301,17 +314,16 @@ class _Discreet:
         self.finish()
 
 
-def _routed(span: Span, command: Any) -> Generator[Any, Any, None]:
-    """Yield the span; meanwhile gather the nodes of a cluster that the call goes to, and tag a single one."""
-    outer, route = _route.get(), _Route(command)
+def _routed(span: Span, route: _Route) -> Generator[Any, Any, None]:
+    """Yield the span; meanwhile gather the nodes of a cluster that the call goes to, and tag the one that answers."""
+    outer = _route.get()
     _route.set(route)
     try:
         yield _Discreet(span)
     finally:
         _route.set(outer)
-        if len(route.nodes) == 1:
-            for tag, value in peer_tags(*route.nodes.pop()).items():
-                span.set_tag(tag, value)
+        for tag, value in peer_tags(*route.peer() or (None, None)).items():
+            span.set_tag(tag, value)
 
 
 _NOWHERE: Mapping[str, Any] = {}

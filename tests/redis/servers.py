@@ -95,19 +95,14 @@ def cluster() -> Iterator[list[Server]]:
     """Three servers that share the slots of a cluster, during a block."""
     with ExitStack() as stack:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
-        nodes = [stack.enter_context(_cluster_node(options)) for _ in range(3)]
+        buses = [unused_port() for _ in range(3)]
+        nodes = [stack.enter_context(server(*options, "--cluster-port", str(bus))) for bus in buses]
         for index, node in enumerate(nodes):
             node.ask("CLUSTER ADDSLOTSRANGE", index * 5461, 16383 if index == 2 else index * 5461 + 5460)
             node.ask("CLUSTER SET-CONFIG-EPOCH", index + 1)
-            node.ask("CLUSTER MEET", HOST, nodes[0].port)
+            node.ask("CLUSTER MEET", HOST, nodes[0].port, buses[0])
         eventually(lambda: all(_is_complete(node) for node in nodes))
         yield nodes
-
-
-@contextmanager
-def _cluster_node(options: Sequence[str]) -> Iterator[Server]:
-    with server(*options, "--cluster-port", str(unused_port())) as node:
-        yield node
 
 
 def _is_complete(node: Server) -> bool:

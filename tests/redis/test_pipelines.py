@@ -115,7 +115,6 @@ def test_values_stay_out_of_the_log_of_an_error(transaction: bool, kind: Kind, c
     (span,) = spans()
     (log,) = span["logs"]
     assert log["message"].startswith("Command # 2 of pipeline caused error: ")
-    assert "WRONGTYPE" in log["message"]
     assert (log["event"], log["error.kind"], span["tags"]["error"]) == ("error", type(caught.value), True)
     assert SECRET not in str(span)
 
