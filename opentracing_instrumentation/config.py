@@ -92,6 +92,9 @@ SETTINGS: Mapping[str, Setting] = {
     "nest_driver_spans": Setting(
         _FLAG, False, "Put the driver's own span below SQLAlchemy's for the same statement, instead of leaving it out."
     ),
+    "aws_propagation": Setting(
+        _FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
+    ),
     "disabled_hooks": Setting(_NAMES, [], "Hooks that install_all_patches() leaves out, by name."),
 }
 
@@ -107,6 +110,7 @@ class _Config:
     capture_sql_parameters: bool
     legacy_peer_tags: bool
     nest_driver_spans: bool
+    aws_propagation: bool
     disabled_hooks: list[str]
 
     def __init__(self, app_name: str | None = None, environ: Mapping[str, str] | None = None) -> None:

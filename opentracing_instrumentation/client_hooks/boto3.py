@@ -1,0 +1,365 @@
+"""boto3, botocore and aiobotocore: one client span for each API call, each action of a resource, each S3 transfer.
+
+``BaseClient._make_api_call`` is what every method of every client calls, so also paginators, waiters and resources; it
+looks the method up at each call, so clients made before patching are traced. Retries are below it and stay one span.
+A presigned URL calls nothing and gets no span. A span ends when the response's headers and result are there: a
+streaming body may be read long after. ``ServiceAction.__call__`` is a resource's action, round the call that it makes.
+
+The transfer functions of ``boto3.s3.inject`` become methods of each client's own class when the client is made, so
+replacing them in their module would miss the clients that exist. What all clients share is the function itself: its
+code is replaced. A transfer's work is done by s3transfer's threads; ``BoundedExecutor.submit`` is what hands it over to
+them, and here the caller's context goes along, so that no thread of anybody else's is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar, copy_context
+from typing import Any, ClassVar
+
+from opentracing import Span, logs
+from opentracing.ext import tags as standard
+
+from .._core.calls import Description, FlowDescription, Switch, _signature, idle, instrument
+from .._core.patching import Patch, Patcher, replace, trace
+from .._core.safety import report
+from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
+from ..config import CONFIG
+from ..http_client import host_and_port, log_without_secrets
+from ..request_context import get_current_span
+from ..utils import child_span, peer_tags
+from ._aws_messages import extract_context, propagate
+from ._aws_targets import BUCKET, FUNCTION, TABLE, target_tags
+
+__all__ = ["Boto3Patcher", "extract_context", "install_patches", "patcher", "reset_patches", "set_patcher"]
+
+SERVICE = "boto3.service_name"
+OPERATION = "aws.operation"
+REGION = "cloud.region"
+REQUEST_ID = "aws.request_id"
+
+#: The span of the API call that is being made.
+_calling: ContextVar[Span | None] = ContextVar("opentracing_instrumentation.boto3", default=None)
+
+
+class Boto3Patcher(Patcher):
+    """Traces boto3, botocore and aiobotocore."""
+
+    library: ClassVar[str | None] = "boto3"
+    supports = ">=1.34"
+    spans = (
+        "`boto3:client:` with service and operation, as in `boto3:client:dynamodb:put_item`, also for S3 transfers, as"
+        " in `boto3:client:s3:upload_file`; `boto3:resource:...` for an action of a resource, with the former below it"
+    )
+    tags: ClassVar[Mapping[str, str]] = {
+        standard.SPAN_KIND: "`client`",
+        standard.COMPONENT: "`boto3`",
+        SERVICE: "the service: `dynamodb`, `s3`, ...",
+        OPERATION: "the operation as in the API's reference: `PutItem`; not on transfers",
+        REGION: "the client's region",
+        REQUEST_ID: "the request id of the response, of an error as well",
+        standard.HTTP_STATUS_CODE: "the response's status, of an error as well",
+        HTTP_RESEND_COUNT: "how often the request was sent again, if it was",
+        BUCKET: "the bucket, for S3",
+        TABLE: "the table, or several with commas between, for DynamoDB",
+        standard.MESSAGE_BUS_DESTINATION: "the name of the queue or topic, for SQS and SNS",
+        FUNCTION: "the name of the function, for Lambda",
+        standard.PEER_HOSTNAME: "the host of the client's endpoint",
+        standard.PEER_HOST_IPV4: "if it is an IPv4 address",
+        PEER_HOST_IPV6: "if it is an IPv6 address",
+        standard.PEER_PORT: "its port",
+    }
+    settings = ("aws_propagation", "legacy_peer_tags", "secret_query_parameters")
+
+    #: The functions of ``boto3.s3.inject`` that are traced.
+    S3_FUNCTIONS_TO_INSTRUMENT: tuple[str, ...] = (
+        *("copy", "download_file", "download_fileobj", "upload_file", "upload_fileobj"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: These functions without tracing, by name, while the hook is installed.
+        self.s3_original_funcs: dict[str, Callable[..., Any]] = {}
+
+    def patches(self) -> Iterable[Patch]:
+        """Return the patches of this hook."""
+        yield from super().patches()
+        for name in self.S3_FUNCTIONS_TO_INSTRUMENT:
+            yield _FunctionPatch(name, functools.partial(self.transfer, name), self.s3_original_funcs)
+
+    @trace(
+        "botocore.client:BaseClient._make_api_call",
+        "aiobotocore.client:AioBaseClient._make_api_call",
+        activate=True,
+    )
+    def api_call(self, client: Any, operation_name: str, api_params: Any) -> Generator[Span, Any, None]:
+        service, tags = _client_tags(client, operation_name)
+        if isinstance(api_params, dict):
+            tags.update(target_tags(service, api_params))
+        span = child_span(_operation("client", service, operation_name), tags)
+        if CONFIG.aws_propagation:
+            try:
+                propagate(span, service, operation_name, api_params)
+            except Exception as error:
+                report("putting the span context into messages", error)
+        outer = _calling.get()
+        _calling.set(span)
+        try:
+            yield from self._followed(span)
+        finally:
+            _calling.set(outer)
+
+    @trace("botocore.endpoint:Endpoint._update_retries_context")
+    def attempt(self, endpoint: Any, attempt: int) -> None:
+        span = _calling.get()
+        if span is not None and attempt > 1:
+            span.set_tag(HTTP_RESEND_COUNT, attempt - 1)
+
+    @trace("boto3.resources.action:ServiceAction.__call__", activate=True)
+    def action(self, action: Any, parent: Any) -> Generator[Span, Any, None]:
+        operation_name = action._action_model.request.operation
+        service, tags = _client_tags(parent.meta.client, operation_name)
+        yield from self._followed(child_span(_operation("resource", service, operation_name), tags))
+
+    def transfer(self, function: str, client: Any, Bucket: Any = None) -> Generator[Span, Any, None]:  # noqa: N803
+        """Describe a call of one of the S3 functions."""
+        service, tags = _client_tags(client, None)
+        if isinstance(Bucket, str):
+            tags[BUCKET] = Bucket
+        yield from self._followed(child_span(f"boto3:client:{service}:{function}", tags))
+
+    @replace("s3transfer.futures:BoundedExecutor.submit")
+    def submit(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that hands a task over to a thread together with the current span."""
+
+        @functools.wraps(original)
+        def submit(executor: Any, task: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.patches_installed and not idle():
+                try:
+                    task = _Carried(task)
+                except Exception as error:
+                    report("s3transfer.futures:BoundedExecutor.submit", error)
+            return original(executor, task, *args, **kwargs)
+
+        return submit
+
+    @staticmethod
+    def set_request_id_tag(span: Span, response: Mapping[str, Any]) -> None:
+        """Tag a span with the request id of a response, if it has one.
+
+        Args:
+            span: the span.
+            response: what a method of a client returns, or the ``response`` of a ``ClientError``.
+        """
+        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
+        if request_id:
+            span.set_tag(REQUEST_ID, request_id)
+
+    def perform_call(
+        self,
+        original_func: Callable[..., Any],
+        kind: str,
+        service_name: str,
+        operation_name: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a function in a span as this hook makes them, for what the hook itself does not trace.
+
+        Args:
+            original_func: called with ``args`` and ``kwargs``; it may be a coroutine function.
+            kind: ``"client"`` or ``"resource"``, the second part of the span's name.
+            service_name: the third part, as in ``"dynamodb"``.
+            operation_name: the last part, as in ``"put_item"``.
+
+        Returns:
+            what the function returns, and raises what it raises.
+        """
+
+        def describe(*_: Any, **__: Any) -> Generator[Span, Any, None]:
+            tags = _tags_of_client(service_name, None, None, None, False).copy()
+            yield from self._followed(child_span(f"boto3:{kind}:{service_name}:{operation_name}", tags))
+
+        return instrument(original_func, FlowDescription(describe, "perform_call", activate=True))(*args, **kwargs)
+
+    def _followed(self, span: Span) -> Generator[Span, Any, None]:
+        """Yield the span, and tag it with what the response or the error says."""
+        try:
+            response = yield span
+        except Exception as error:
+            self._tag_response(span, _response_of(error))
+            if not _log_without_values(span, error) and not log_without_secrets(span, error):
+                raise
+        else:
+            self._tag_response(span, response)
+
+    def _tag_response(self, span: Span, response: Any) -> None:
+        if isinstance(response, dict):
+            self.set_request_id_tag(span, response)
+            status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
+            if status is not None:
+                span.set_tag(standard.HTTP_STATUS_CODE, status)
+
+
+def _response_of(error: BaseException) -> Any:
+    """Return the response that an error of botocore's tells of, also where boto3 raises its own instead."""
+    if type(error).__module__ == "boto3.exceptions" and error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "response", None)
+
+
+def _log_without_values(span: Span, error: Exception) -> bool:
+    """Log that parameters are wrong, but not what the message says of them: it repeats their values.
+
+    Returns:
+        whether it is such an error; if not, nothing is logged.
+    """
+    if type(error).__name__ != "ParamValidationError":
+        return False
+    span.set_tag(standard.ERROR, True)
+    span.log_kv(
+        {
+            logs.EVENT: standard.ERROR,
+            logs.MESSAGE: "Parameter validation failed",
+            logs.ERROR_KIND: type(error),
+            logs.STACK: error.__traceback__,
+        }
+    )
+    return True
+
+
+def _client_tags(client: Any, operation_name: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of a client's service, and the tags of its calls in a dict of the caller's own."""
+    meta = client.meta
+    service = meta.service_model.service_name
+    tags = _tags_of_client(service, meta.region_name, meta.endpoint_url, operation_name, CONFIG.legacy_peer_tags)
+    return service, tags.copy()
+
+
+@functools.lru_cache(maxsize=1024)
+def _tags_of_client(
+    service: str, region: str | None, endpoint_url: str | None, operation_name: str | None, _legacy_peer_tags: bool
+) -> dict[str, Any]:
+    tags: dict[str, Any] = {
+        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
+        standard.COMPONENT: "boto3",
+        SERVICE: service,
+    }
+    if operation_name:
+        tags[OPERATION] = operation_name
+    if region:
+        tags[REGION] = region
+    if endpoint_url:
+        tags.update(peer_tags(*host_and_port(endpoint_url)))
+    return tags
+
+
+@functools.lru_cache(maxsize=1024)
+def _operation(kind: str, service: str, operation_name: str) -> str:
+    from botocore import xform_name
+
+    return f"boto3:{kind}:{service}:{xform_name(operation_name)}"
+
+
+_carrying = Description(get_current_span, "s3transfer.futures:BoundedExecutor.submit")
+
+
+class _Carried:
+    """A task of s3transfer that runs in the context of whoever submits it, the current span included."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self._context = copy_context()
+        self._span = get_current_span()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._context.run(self._run, *args)
+
+    def _run(self, *args: Any) -> Any:
+        if get_current_span() is self._span:
+            return self._task(*args)
+        scope = _carrying.enter(self._span)  # of a scope manager that keeps its state in threads
+        try:
+            return self._task(*args)
+        finally:
+            _carrying.leave(scope)
+
+
+class _FunctionPatch(Patch):
+    """Traces a function of ``boto3.s3.inject`` by another code, and so for all who have got hold of the function."""
+
+    effect = "calls are traced"
+
+    def __init__(self, name: str, describe: Callable[..., Any], originals: dict[str, Callable[..., Any]]) -> None:
+        super().__init__(f"boto3.s3.inject:{name}")
+        self._description = FlowDescription(describe, self.target, activate=True)
+        self._originals = originals
+        self._switch = Switch(active=False)
+        self._function: Any = None
+        self._original_code: Any = None
+        self._code: Any = None
+
+    def imported(self, module: types.ModuleType) -> None:
+        if hasattr(module, self.path):
+            super().imported(module)
+        elif self.state in ("waiting", "missing"):
+            self.state, self.detail = "missing", "there is no such function"
+            logging.warning("S3 function %s not found", self.path)
+
+    def apply(self, module: Any) -> None:
+        function: Any = inspect.unwrap(getattr(module, self.path))  # boto3's own decorator looks at nothing
+        if function is not self._function or function.__code__ is not self._code:
+            original = _copy(function)
+            switch = Switch(active=False)  # an older code of ours that is buried stays off for good
+            code = _code_that_calls(instrument(original, self._description, switch), function)
+            self._function, self._original_code, self._code = function, function.__code__, code
+            self._switch = switch
+            function.__code__ = code
+            self._originals[self.path] = original
+        self._switch.active = True
+
+    def revert(self) -> None:
+        self._switch.active = False
+        self._originals.pop(self.path, None)
+        if self._function.__code__ is self._code:
+            self._function.__code__ = self._original_code
+
+
+def _copy(function: types.FunctionType) -> types.FunctionType:
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+_CALLED = "what is called"
+
+
+def _code_that_calls(wrapper: Callable[..., Any], function: types.FunctionType) -> types.CodeType:
+    """Return code for ``function`` by which it has the same parameters and hands all of them on to ``wrapper``."""
+    signature = _signature(function)
+    source = f"lambda {signature.parameters}: {_CALLED!r}.__call__({signature.arguments})"
+    code: types.CodeType = eval(source).__code__
+    own = function.__code__
+    return code.replace(
+        co_consts=tuple(wrapper if constant == _CALLED else constant for constant in code.co_consts),
+        co_name=own.co_name,
+        co_filename=own.co_filename,
+        co_firstlineno=own.co_firstlineno,
+    )
+
+
+patcher: Boto3Patcher
+set_patcher: Callable[[Patcher], None]
+install_patches: Callable[[], None]
+reset_patches: Callable[[], None]
+
+Boto3Patcher.configure_hook_module(globals())
