@@ -98,7 +98,7 @@ class Description:
     def enter(self, handle: Any) -> Scope | None:
         """Make the handle's span current."""
         try:
-            return opentracing.tracer.scope_manager.activate(self.span_of(handle), False)
+            return opentracing.tracer.scope_manager.activate(handle, False)
         except Exception as error:
             report(f"{self.place}: activation", error)
             return None
@@ -123,10 +123,6 @@ class Description:
         except Exception as error:
             report(f"{self.place}: deactivation", error)
 
-    def span_of(self, handle: Any) -> Any:
-        """Return the span of a handle."""
-        return handle
-
     def succeed(self, handle: Any, result: Any) -> None:
         """End the span of a call that returned."""
         try:
@@ -144,7 +140,7 @@ class Description:
     def settle(self, handle: Any, future: Any) -> None:
         """End the span of a call whose future is done, without marking its exception as seen."""
         try:
-            error = concurrent.futures.CancelledError() if future.cancelled() else future._exception
+            error = _cancelled(future) if future.cancelled() else future._exception
             result = None if error is not None else future.result()
         except Exception as failure:
             report(f"{self.place}: future", failure)
@@ -180,6 +176,10 @@ class Description:
         return resumed
 
 
+def _cancelled(future: Any) -> BaseException:
+    return asyncio.CancelledError() if isinstance(future, asyncio.Future) else concurrent.futures.CancelledError()
+
+
 class _Listener:
     """A callback that ends the span of its call, with its first argument for result, and calls the user's."""
 
@@ -206,9 +206,7 @@ class _Listener:
             end(handle, outcome)
 
 
-class _Flow(NamedTuple):
-    span: Any
-    steps: Generator[Any, Any, Any]
+_Flow = tuple[Any, Generator[Any, Any, Any]]  # the span, and the description that waits for the outcome
 
 
 class FlowDescription(Description):
@@ -222,27 +220,29 @@ class FlowDescription(Description):
     def begin(self, *args: Any, **kwargs: Any) -> _Flow | None:
         steps = self.describe(*args, **kwargs)
         span = next(steps, None)
-        return None if span is None else _Flow(span, steps)
+        return None if span is None else (span, steps)
 
-    def span_of(self, handle: _Flow) -> Any:
-        return handle.span
+    def enter(self, handle: _Flow) -> Scope | None:
+        return super().enter(handle[0])
 
     def succeed(self, handle: _Flow, result: Any) -> None:
+        span, steps = handle
         try:
-            handle.steps.send(result)
-            handle.steps.close()
+            steps.send(result)
+            steps.close()
         except StopIteration:
             pass
         except Exception as error:
             report(f"{self.place}: description", error)
-        super().succeed(handle.span, result)
+        super().succeed(span, result)
 
     def fail(self, handle: _Flow, error: BaseException) -> None:
+        span, steps = handle
         trace, context = error.__traceback__, error.__context__
         told = True
         try:
-            handle.steps.throw(error)
-            handle.steps.close()
+            steps.throw(error)
+            steps.close()
         except StopIteration:
             pass
         except BaseException as raised:
@@ -252,9 +252,9 @@ class FlowDescription(Description):
         finally:
             error.__traceback__, error.__context__ = trace, context
         if told:
-            super().succeed(handle.span, None)
+            super().succeed(span, None)
         else:
-            super().fail(handle.span, error)
+            super().fail(span, error)
 
 
 def _is_converted(raised: BaseException, error: BaseException) -> bool:
@@ -418,7 +418,7 @@ def _source(kind: str, parameters: str, call: str, described: str, activate: boo
     succeed = "_ot_succeed(_ot_handle, _ot_result)"
     if kind == _FUNCTION:
         succeed = (
-            "if isinstance(_ot_result, _ot_deferred):\n"
+            "if _ot_result is not None and isinstance(_ot_result, _ot_deferred):\n"
             f"        return _ot_description.defer(_ot_handle, _ot_result)\n    {succeed}"
         )
     if callback is not None:
