@@ -483,14 +483,14 @@ class Patcher:
             """Undo ``install_patches``; see :meth:`Patcher.reset_patches`."""
             context["patcher"].reset_patches()
             if run_once is not None:
-                context["install_patches"].reset()
+                once.reset()
 
         for function in (set_patcher, install_patches, reset_patches):
             function.__module__ = context["__name__"]
             function.__qualname__ = function.__name__
             context[function.__name__] = function
-        if run_once is not None:
-            context["install_patches"] = run_once(install_patches)
+        once: Any = install_patches if run_once is None else run_once(install_patches)
+        context["install_patches"] = once
 
 
 _Mark = Callable[[Patcher, Callable[..., Any]], Patch]
