@@ -26,6 +26,7 @@ __all__ = [
     "host_and_port",
     "log_without_secrets",
     "split_host_and_port",
+    "without_secrets",
 ]
 
 #: The tags of an outgoing request, and what they mean.
@@ -110,6 +111,11 @@ def _inject(request: AbstractRequestWrapper, span: Span) -> None:
 _URLS_OF_MESSAGE = re.compile(r"\S*[?@#]\S+")
 
 
+def without_secrets(message: str) -> str:
+    """Return an error's message without the secrets of the URLs that it repeats."""
+    return _URLS_OF_MESSAGE.sub(lambda url: redact_url(url.group(), CONFIG.secret_query_parameters), message)
+
+
 def log_without_secrets(span: Span, error: BaseException) -> bool:
     """Log an error whose message repeats secrets of a URL: as ``with span:`` does, but for those and the error itself.
 
@@ -117,7 +123,7 @@ def log_without_secrets(span: Span, error: BaseException) -> bool:
         whether it does; if it does not, nothing is logged.
     """
     message = str(error)
-    clean = _URLS_OF_MESSAGE.sub(lambda url: redact_url(url.group(), CONFIG.secret_query_parameters), message)
+    clean = without_secrets(message)
     if clean == message:
         return False
     span.set_tag(standard.ERROR, True)
