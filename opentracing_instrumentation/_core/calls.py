@@ -123,6 +123,10 @@ class Description:
         except Exception as error:
             report(f"{self.place}: deactivation", error)
 
+    def span_of(self, handle: Any) -> Any:
+        """Return the span of a handle."""
+        return handle
+
     def succeed(self, handle: Any, result: Any) -> None:
         """End the span of a call that returned."""
         try:
@@ -221,6 +225,9 @@ class FlowDescription(Description):
         steps = self.describe(*args, **kwargs)
         span = next(steps, None)
         return None if span is None else (span, steps)
+
+    def span_of(self, handle: _Flow) -> Any:
+        return handle[0]
 
     def enter(self, handle: _Flow) -> Scope | None:
         return super().enter(handle[0])
