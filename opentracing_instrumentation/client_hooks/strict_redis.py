@@ -283,7 +283,8 @@ class RedisPatcher(Patcher):
     def _sealed(self, client: Any, command: str, channel: Any, message: Any) -> Any:
         if not matches(text(channel), tuple(self.publish_context)):
             return message
-        payload = client.get_encoder().encode(message)
+        get_encoder = getattr(client, "get_encoder", None) or client.connection_pool.get_encoder
+        payload = get_encoder().encode(message)
         if hasattr(type(client), "execute"):  # a pipeline sends it later, in a span that has not begun
             return seal(current_span(), payload)
         span = self._begin(client, (command, channel, message))

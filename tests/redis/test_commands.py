@@ -136,7 +136,7 @@ def test_passwords_of_new_connections_are_nowhere(kind: Kind, address: Service, 
 
 def test_a_wrong_password_is_an_error(kind: Kind, address: Service, spans: Spans) -> None:
     client = kind.client(address, password=SECRET)
-    with pytest.raises(redis.AuthenticationError) as caught:
+    with pytest.raises(redis.RedisError, match="invalid username-password pair") as caught:
         kind.get(client.get("a"))
     (span,) = spans()
     expected = command("GET", address, key="a", error=True)
@@ -259,15 +259,24 @@ def test_threads_that_share_a_client_do_not_mix_up_keys(address: Service, spans:
     assert pings == [command("PING", address)] * 500
 
 
-def test_scripts_and_locks_are_traced(kind: Kind, client: Any, address: Service, spans: Spans) -> None:
+def test_a_script_is_traced(kind: Kind, client: Any, spans: Spans) -> None:
+    """Also the first attempt, for which the server does not know it yet."""
     script = client.register_script("return redis.call('SET', KEYS[1], ARGV[1])")
     kind.get(script(keys=["a"], args=[SECRET]))
+    told = spans()
+    assert [span["operation"] for span in told] == ["redis:EVALSHA", "redis:SCRIPT LOAD", "redis:EVALSHA"]
+    assert ["error" in span["tags"] for span in told] == [True, False, False]
+    assert SECRET not in str(told)
+
+
+@pytest.mark.skipif(redis.__version__ == "4.2.0", reason="it mixes up the scripts of its two kinds of locks")
+def test_a_lock_is_traced(kind: Kind, client: Any, address: Service, spans: Spans) -> None:
     lock = client.lock("guard", timeout=5)
     assert kind.get(lock.acquire())
     kind.get(lock.release())
-    load = ["redis:EVALSHA", "redis:SCRIPT LOAD", "redis:EVALSHA"]
-    assert [span["operation"] for span in spans()] == [*load, "redis:SET", *load]
-    assert SECRET not in str(spans())
+    told = spans()
+    assert told[0] == command("SET", address, key="guard")
+    assert told[-1] == command("EVALSHA", address)
 
 
 def test_a_blocking_command_is_a_span_of_its_length(
