@@ -140,7 +140,8 @@ class Boto3Patcher(Patcher):
         def submit(executor: Any, task: Any, *args: Any, **kwargs: Any) -> Any:
             if self.patches_installed and not idle():
                 try:
-                    task = _Carried(task)
+                    span = get_current_span()
+                    task = task if span is None else _Carried(task, span)
                 except Exception as error:
                     report("s3transfer.futures:BoundedExecutor.submit", error)
             return original(executor, task, *args, **kwargs)
@@ -269,12 +270,12 @@ _carrying = Description(get_current_span, "s3transfer.futures:BoundedExecutor.su
 
 
 class _Carried:
-    """A task of s3transfer that runs in the context of whoever submits it, the current span included."""
+    """A task of s3transfer that runs in the context of whoever submits it, with the same current span."""
 
-    def __init__(self, task: Any) -> None:
+    def __init__(self, task: Any, span: Any) -> None:
         self._task = task
+        self._span = span
         self._context = copy_context()
-        self._span = get_current_span()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -283,9 +284,7 @@ class _Carried:
         return self._context.run(self._run, *args)
 
     def _run(self, *args: Any) -> Any:
-        if get_current_span() is self._span:
-            return self._task(*args)
-        scope = _carrying.enter(self._span)  # of a scope manager that keeps its state in threads
+        scope = _carrying.enter(self._span)  # for scope managers that keep their state in threads
         try:
             return self._task(*args)
         finally:

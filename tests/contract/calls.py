@@ -104,6 +104,25 @@ def _celery(find: Find) -> Any:
         return app.send_task("contract.task", ["argument"], task_id="the-id").id
 
 
+def _boto3(find: Find) -> Any:
+    import boto3
+
+    server = find("moto")
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=server.url,
+        region_name="us-east-1",
+        aws_access_key_id=server.user,
+        aws_secret_access_key=server.password,
+    )
+    try:
+        client.describe_table(TableName="of-the-contract")
+    except client.exceptions.ResourceNotFoundException as error:
+        return error.response["Error"]
+    finally:
+        client.close()
+
+
 #: By the names of the hooks.
 CALLS: dict[str, Callable[[Find], Any]] = {
     "requests": _requests,
@@ -113,4 +132,5 @@ CALLS: dict[str, Callable[[Find], Any]] = {
     "mysqldb": _mysqldb,
     "strict_redis": _strict_redis,
     "celery": _celery,
+    "boto3": _boto3,
 }
