@@ -17,8 +17,9 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from time import time
+from types import ModuleType
 from typing import Any, ClassVar
 
 import opentracing
@@ -26,7 +27,7 @@ from opentracing import Format, Scope, Span, UnsupportedFormatException, logs
 from opentracing.ext import tags as standard
 
 from .._core.calls import FlowDescription, idle, instrument
-from .._core.patching import ListenPatch, Patch, Patcher, trace
+from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, trace
 from .._core.safety import report
 from ..request_context import get_current_span, span_in_context
 from ..utils import child_span
@@ -41,6 +42,8 @@ _STATE = "celery.state"
 _QUEUE_TIME = "celery.queue_time"
 
 _APPLY_ASYNC = "celery.app.task:Task.apply_async"
+
+_LOOKUP = "_live_receivers"  # the method by which a signal looks for its receivers
 
 _OPEN_SCOPES = 100  # as many are closed that a task has left open; a scope manager may be broken
 
@@ -67,6 +70,7 @@ class CeleryPatcher(Patcher):
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook: the marked methods, and the handlers of signals."""
         yield from super().patches()
+        yield _SendPatch("celery.app.base:Celery.send_task", self.send_task, activate=True, idle=self.idle)
         yield _HandlerPatch("celery.signals:before_task_publish", before_task_publish_handler)
         yield _HandlerPatch("celery.signals:task_prerun", task_prerun_handler)
         yield _HandlerPatch("celery.signals:task_postrun", task_postrun_handler)
@@ -75,22 +79,65 @@ class CeleryPatcher(Patcher):
     def apply_async(self, task: Any) -> Generator[Span, Any, None]:
         yield from _published(task.name)
 
-    @trace("celery.app.base:Celery.send_task", activate=True)
-    def send_task(self, app: Any, name: str, task_type: Any) -> Generator[Span, Any, None]:
-        if task_type is None:  # else it is called by Task.apply_async
-            yield from _published(name)
+    def send_task(self, app: Any, name: str) -> Generator[Span, Any, None]:
+        yield from _published(name)
 
     @trace("celery.worker.request:Request.on_failure")
     def on_failure(self, request: Any, exc_info: Any) -> Span | None:
         return _lost_run(request, exc_info.exception)
 
 
+class _SendPatch(CallPatch):
+    """Traces a function for publishing, but for the calls that ``Task.apply_async`` makes: those have their span."""
+
+    def replacement_for(self, original: Any) -> Any:
+        """Return what decides which calls are traced."""
+        traced = super().replacement_for(original)
+
+        @functools.wraps(original)
+        def send_task(app: Any, name: str, *args: Any, **options: Any) -> Any:
+            send = traced if options.get("task_type") is None else original
+            return send(app, name, *args, **options)
+
+        return send_task
+
+
 class _HandlerPatch(ListenPatch):
-    """Connects a function itself, so that whoever knows it by its name can disconnect it."""
+    """Connects a function itself, so that whoever knows it by its name can disconnect it.
+
+    A signal looks for its receivers under a lock each time it is sent, which is most of what it costs. Where there is
+    none but ours, the patch spares it that.
+    """
 
     def __init__(self, target: str, handler: Callable[..., None]) -> None:
         super().__init__(target, handler)
         self._receiver = handler
+        self._quick: Any = None
+
+    def apply(self, module: ModuleType) -> None:
+        super().apply(module)
+        if hasattr(self._signal, _LOOKUP):
+            self._quick = _quick_lookup(self._signal, self._receiver)
+            setattr(self._signal, _LOOKUP, self._quick)
+
+    def revert(self) -> None:
+        super().revert()
+        if vars(self._signal).get(_LOOKUP) is self._quick:
+            delattr(self._signal, _LOOKUP)
+
+
+def _quick_lookup(signal: Any, handler: Callable[..., None]) -> Callable[[Any], Sequence[Any]]:
+    look_up = getattr(signal, _LOOKUP)
+    nobody: Sequence[Any] = ()
+    ours = (handler,)
+
+    def quick_lookup(sender: Any) -> Sequence[Any]:
+        receivers = signal.receivers[:2]
+        if len(receivers) == 1 and receivers[0][1] is handler:
+            return nobody if idle() else ours
+        return look_up(sender)  # type: ignore[no-any-return]
+
+    return quick_lookup
 
 
 def _handler(function: Callable[..., None]) -> Callable[..., None]:
@@ -108,18 +155,18 @@ def _handler(function: Callable[..., None]) -> Callable[..., None]:
     return handler
 
 
+_PUBLISH_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT, standard.COMPONENT: "Celery"}
+_RUN_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER, standard.COMPONENT: "Celery"}
+
+
 def set_common_tags(span: Span, task: Any, span_kind: str) -> None:
     """Set the tags that the spans of publishing and of running a task have in common."""
-    for tag, value in _common_tags(task.name, span_kind).items():
+    for tag, value in {**_RUN_TAGS, standard.SPAN_KIND: span_kind, _TASK_NAME: task.name}.items():
         span.set_tag(tag, value)
 
 
-def _common_tags(task_name: str, span_kind: str) -> dict[str, Any]:
-    return {standard.SPAN_KIND: span_kind, standard.COMPONENT: "Celery", _TASK_NAME: task_name}
-
-
 def _published(task_name: str) -> Generator[Span, Any, None]:
-    span = child_span(f"Celery:apply_async:{task_name}", _common_tags(task_name, standard.SPAN_KIND_RPC_CLIENT))
+    span = child_span(f"Celery:apply_async:{task_name}", {**_PUBLISH_TAGS, _TASK_NAME: task_name})
     result = yield span
     task_id = getattr(result, "id", None)
     if task_id is not None:
@@ -167,27 +214,27 @@ def _header(request: Any, name: str) -> Any:
 def task_prerun_handler(task: Any, task_id: str, **_: Any) -> None:
     """Begin the span of a run and make it current until the run is over."""
     request = task.request
-    request.span = span = _begin_run(task, task_id, request, time())
+    request.span = span = _begin_run(task, task_id, request, time(), _parent(request))
     request.tracing_context = _Run(span)
 
 
-def _begin_run(task: Any, task_id: str, request: Any, started: float, **options: Any) -> Span:
-    tags = {**_common_tags(task.name, standard.SPAN_KIND_RPC_SERVER), _TASK_ID: task_id}
+def _parent(request: Any) -> dict[str, Any]:
+    """Return what tells ``start_span`` below which span a run is."""
+    if request.delivery_info and request.delivery_info.get("is_eager"):
+        return {"child_of": get_current_span()}
+    context = _extracted(_header(request, _CONTEXT_HEADER))
+    return {"ignore_active_span": True} if context is None else {"child_of": context}
+
+
+def _begin_run(task: Any, task_id: str, request: Any, started: float, options: dict[str, Any]) -> Span:
+    tags = {**_RUN_TAGS, _TASK_NAME: task.name, _TASK_ID: task_id}
     if request.retries:
         tags[_RETRIES] = request.retries
     published = _header(request, _PUBLISHED_HEADER)
     if isinstance(published, float):
-        tags[_QUEUE_TIME] = max(0.0, started - max(published, _planned(request)))
-    parent = _parent(request)
-    return opentracing.tracer.start_span(operation_name=f"Celery:run:{task.name}", tags=tags, **parent, **options)
-
-
-def _parent(request: Any) -> dict[str, Any]:
-    """Return what says to ``start_span`` below which span a run is."""
-    if (request.delivery_info or {}).get("is_eager"):
-        return {"child_of": get_current_span()}
-    context = _extracted(_header(request, _CONTEXT_HEADER))
-    return {"ignore_active_span": True} if context is None else {"child_of": context}
+        due = published if request.eta is None else max(published, _planned(request.eta))
+        tags[_QUEUE_TIME] = max(0.0, started - due)
+    return opentracing.tracer.start_span(operation_name=f"Celery:run:{task.name}", tags=tags, **options)
 
 
 def _extracted(carrier: Any) -> Any:
@@ -202,23 +249,21 @@ def _extracted(carrier: Any) -> Any:
         return None
 
 
-def _planned(request: Any) -> float:
-    if request.eta is None:
-        return 0.0
+def _planned(eta: str) -> float:
     from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-    return float(maybe_make_aware(maybe_iso8601(request.eta)).timestamp())
+    return float(maybe_make_aware(maybe_iso8601(eta)).timestamp())
 
 
 class _Run(Scope):  # type: ignore[misc]
-    """The span of a run while it is current. It ends with the task's request if nobody tells its end before."""
+    """The scope of a run. It ends the span, when the task's request is dropped if nobody tells the end before."""
 
     def __init__(self, span: Span) -> None:
-        manager = opentracing.tracer.scope_manager
-        super().__init__(manager, span)
-        self._outer = manager.active
-        self._scope: Scope | None = span_in_context(span)
+        self._manager = opentracing.tracer.scope_manager
+        self._span = span
+        self._outer = self._manager.active
         self._handled = sys.exc_info()[1]
+        self._scope: Scope | None = span_in_context(span)
 
     def raised(self) -> BaseException | None:
         """Return the exception that leaves the run just now, if one does."""
@@ -232,8 +277,8 @@ class _Run(Scope):  # type: ignore[misc]
             return
         scope.close()
         for _ in range(_OPEN_SCOPES):
-            active = self.manager.active
-            if active is None or active is self._outer or active is not self.manager.active:
+            active = self._manager.active
+            if active is self._outer or active is None or active is not self._manager.active:
                 return
             active.close()
 
@@ -241,27 +286,28 @@ class _Run(Scope):  # type: ignore[misc]
         """End the run, with an exception if there is one."""
         if self._scope is not None:
             self.close()
-            self.span.__exit__(exc_type, exc_val, exc_tb)
+            self._span.__exit__(exc_type, exc_val, exc_tb)
 
     def __del__(self) -> None:
-        try:
-            self.__exit__(None, None, None)
-        except Exception as error:
-            report("ending an abandoned run of a Celery task", error)
+        if self._scope is not None:
+            try:
+                self.__exit__(None, None, None)
+            except Exception as error:
+                report("ending an abandoned run of a Celery task", error)
 
 
 @_handler
 def task_postrun_handler(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
     """End the span of a run, whatever became of it."""
-    run = vars(task.request).get("tracing_context")
-    if not isinstance(run, _Run):
+    run = vars(task.request).pop("tracing_context", None)
+    if run is None:
         return  # it has ended already, or began untraced
     error = retval if state == "FAILURE" else run.raised()
     if state is not None:
         run.span.set_tag(_STATE, state)
     if state == "RETRY":
         run.span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
-    finish_current_span(task, type(error), error, getattr(error, "__traceback__", None))
+    run.__exit__(type(error), error, None if error is None else error.__traceback__)
 
 
 def finish_current_span(task: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> None:
@@ -288,8 +334,8 @@ def _lost_run(request: Any, error: BaseException) -> Span | None:
 
     if not (isinstance(error, WorkerLostError) and _KILLED.match(str(error)) and request.time_start):
         return None
-    started = request.time_start
-    span = _begin_run(request.task, request.id, Context(request.request_dict), started, start_time=started)
+    context, started = Context(request.request_dict), request.time_start
+    span = _begin_run(request.task, request.id, context, started, {**_parent(context), "start_time": started})
     span.set_tag(_STATE, "FAILURE")
     span._on_error(span, type(error), error, error.__traceback__)
     return span
