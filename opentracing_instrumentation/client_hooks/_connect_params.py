@@ -11,13 +11,9 @@ from .._core.tags import REDACTED, is_secret_name, redact_url
 from ..config import CONFIG
 
 _OMITTED = ("passwd", "password", "conv")  # MySQLdb's converters are long and tell nothing
-_KEYS = ("*_key", "*passphrase*")  # besides CONFIG.secret_query_parameters: libpq's scram_client_key and the like
+_KEYS = ("*key", "*passphrase*")  # besides CONFIG.secret_query_parameters: libpq's scram_client_key and the like
 _ORACLE_PASSWORD = re.compile(r"^([^/@:=\s]+)/.*@", re.DOTALL)
-_PARAMETER = re.compile(
-    r"""(?P<name>[\w.-]+)(?P<equals>\s*=\s*)
-        (?: '(?:\\.|[^'\\])*' | "[^"]*" | \{[^}]*\} | .*? ) (?=[;\s]+[\w.-]+\s*=|[;\s]*\Z)""",
-    re.VERBOSE | re.DOTALL,
-)
+_NAME = re.compile(r"[\w.-]+(?=\s*=)")
 
 
 class Arguments(NamedTuple):
@@ -33,16 +29,19 @@ def is_secret(name: str) -> bool:
 
 
 def redact_dsn(dsn: str) -> str:
-    """Return a data source name without secrets: a URL, parameters as of libpq or ODBC, or Oracle's user/password@."""
+    """Return a data source name without secrets: a URL, parameters as of libpq or ODBC, or Oracle's user/password@.
+
+    Parameters end before the value of the first secret: drivers do not agree on how such a value is quoted, and where
+    it ends.
+    """
     if "://" in dsn:
         return redact_url(dsn, (*CONFIG.secret_query_parameters, *_KEYS))
     if "@" in dsn:
         dsn = _ORACLE_PASSWORD.sub(rf"\1/{REDACTED}@", dsn)
-    return _PARAMETER.sub(_redacted, dsn) if "=" in dsn else dsn
-
-
-def _redacted(parameter: re.Match[str]) -> str:
-    return f"{parameter['name']}{parameter['equals']}{REDACTED}" if is_secret(parameter["name"]) else parameter[0]
+    for name in _NAME.finditer(dsn):
+        if is_secret(name[0]):
+            return f"{dsn[: name.start()]}{name[0]}={REDACTED}"
+    return dsn
 
 
 def shown(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = ()) -> Arguments:

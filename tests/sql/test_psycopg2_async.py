@@ -122,14 +122,16 @@ def test_a_cursor_that_is_dropped_is_an_error(
     assert spans() == [failed(statement(postgresql, "SELECT 1"), error.value), WORK]
 
 
-def test_a_cancelled_statement_tells_so(connection: Any, tracer: MockTracer, spans: Spans) -> None:
+def test_a_cancelled_statement_tells_so(connection: Any, tracer: MockTracer, spans: Spans, postgresql: Service) -> None:
     with tracer.start_active_span("work"):
         cursor = connection.cursor()
+        cursor.execute("SET statement_timeout = 50")
+        extras.wait_select(connection)
         cursor.execute("SELECT pg_sleep(10)")
-        connection.cancel()
-        with pytest.raises(extensions.QueryCanceledError):
+        with pytest.raises(extensions.QueryCanceledError) as error:
             extras.wait_select(connection)
-    assert spans()[0]["tags"]["db.response.status_code"] == "57014"
+    expected = coded(failed(statement(postgresql, "SELECT pg_sleep(10)"), error.value), "57014")
+    assert spans() == [statement(postgresql, "SET statement_timeout = 50"), expected, WORK]
 
 
 def test_a_reset_in_between_leaves_no_span_open(postgresql: Service, tracer: MockTracer, spans: Spans) -> None:
