@@ -23,7 +23,17 @@ __all__ = [
 ]
 
 #: The hooks of this package, by the names of their modules, in the order in which they are installed.
-BUILT_IN = ("boto3", "celery", "mysqldb", "psycopg2", "strict_redis", "sqlalchemy", "urllib2", "requests")
+BUILT_IN = (
+    "boto3",
+    "celery",
+    "mysqldb",
+    "psycopg2",
+    "strict_redis",
+    "sqlalchemy",
+    "tornado_http",
+    "urllib2",
+    "requests",
+)
 
 
 def hooks() -> Iterator[registry.Hook]:

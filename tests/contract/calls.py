@@ -48,6 +48,17 @@ def _urllib2(find: Find) -> Any:
         return response.status, response.read()
 
 
+def _tornado_http(find: Find) -> Any:
+    from tornado.httpclient import HTTPClient
+
+    client = HTTPClient()
+    try:
+        response = client.fetch(_url(), request_timeout=10)
+        return response.code, response.body
+    finally:
+        client.close()
+
+
 def _sqlalchemy(find: Find) -> Any:
     import sqlalchemy
 
@@ -127,6 +138,7 @@ def _boto3(find: Find) -> Any:
 CALLS: dict[str, Callable[[Find], Any]] = {
     "requests": _requests,
     "urllib2": _urllib2,
+    "tornado_http": _tornado_http,
     "sqlalchemy": _sqlalchemy,
     "psycopg2": _psycopg2,
     "mysqldb": _mysqldb,
