@@ -117,12 +117,18 @@ def capture(hook: Hook) -> str:
     hook.install()
     try:
         with opentracing.tracer.start_active_span("request"):
-            CALLS[hook.name]()
+            CALLS[hook.name](_find)
         spans = opentracing.tracer.finished_spans()[:-1]
     finally:
         hook.reset()
         opentracing.tracer = before
     return "```text\n" + "\n".join(f"{span.operation_name}\n{_tags(span)}" for span in spans) + "```\n"
+
+
+def _find(name: str) -> object:
+    from tests.services import FOLDER, Service
+
+    return Service(name, **json.loads((FOLDER / "services.json").read_text())["services"][name])
 
 
 def _tags(span: object) -> str:
