@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cases import WSGI, BeforeRequest, Case, Requests, SQLAlchemy, TracedFunction, Urllib
+from .celery import CeleryPublish, CeleryRun
 from .mysqldb import MySQLdb
 from .psycopg2 import Psycopg2
 from .redis import Redis, RedisPipeline
@@ -15,6 +16,8 @@ CASES: tuple[type[Case], ...] = (
     MySQLdb,
     Redis,
     RedisPipeline,
+    CeleryPublish,
+    CeleryRun,
     TracedFunction,
     BeforeRequest,
     WSGI,
