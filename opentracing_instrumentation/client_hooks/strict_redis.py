@@ -125,7 +125,8 @@ class RedisPatcher(Patcher):
     sanitize: Callable[[str, tuple[Any, ...]], str | None] | None = None
 
     #: Patterns (:mod:`fnmatch`) of channels whose published messages carry the span's context. It is put in front of
-    #: the message, so every listener has to name the channel in its ``continue_context``, in whatever process.
+    #: the message (from redis-py 4.1 on), so every listener has to name the channel in its ``continue_context``, in
+    #: whatever process.
     publish_context: Sequence[str] = ()
 
     #: Patterns of channels whose received messages get a span, which continues the publisher's trace if they carry it.

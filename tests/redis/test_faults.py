@@ -213,13 +213,12 @@ def test_a_library_that_keeps_its_pipelines_otherwise_is_not_disturbed(
 
 
 def test_nothing_is_kept_of_clients_and_commands(address: Service, tracer: MockTracer) -> None:
-    """A thousand clients, each with a command and a pipeline of its own keys."""
+    """Of a thousand clients, each with a command and a pipeline."""
 
     def work() -> None:
         client = redis.Redis(connection_pool=pool)
         client.set("a", "1")
         client.pipeline().get("a").execute()
-        client.connection_pool = None
         tracer.reset()
 
     pool = redis.ConnectionPool(host=address.host, port=address.port, password=address.password)
@@ -234,7 +233,7 @@ def test_nothing_is_kept_of_clients_and_commands(address: Service, tracer: MockT
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     pool.disconnect()
-    assert grown < 20_000
+    assert grown < 50_000  # bytes: less than a dict for each
 
 
 def test_a_subclass_can_take_the_hooks_place(kind: Kind, client: Any, spans: Spans) -> None:
