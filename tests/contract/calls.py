@@ -108,11 +108,16 @@ def _strict_redis(find: Find) -> Any:
         return client.echo("text")
 
 
+def _work(argument: str) -> None:
+    """Be published."""
+
+
 def _celery(find: Find) -> Any:
     import celery
 
     with celery.Celery("contract", broker="memory://", set_as_current=False) as app:
-        return app.send_task("contract.task", ["argument"], task_id="the-id").id
+        task = app.task(_work, name="contract.task", shared=False)
+        return task.apply_async(["argument"], task_id="the-id").id
 
 
 def _boto3(find: Find) -> Any:
