@@ -62,7 +62,8 @@ def extract_context(message: Any) -> Any:
         the ``SpanContext``, or ``None`` if there is none or the tracer can't read it.
     """
     try:
-        carrier = {name: _text(value) for name, value in _attributes(message).items()}
+        texts = {name: _text(value) for name, value in _attributes(message).items()}
+        carrier = {name: text for name, text in texts.items() if text}
         return opentracing.tracer.extract(Format.TEXT_MAP, carrier) if carrier else None
     except (UnsupportedFormatException, opentracing.SpanContextCorruptedException):
         return None
