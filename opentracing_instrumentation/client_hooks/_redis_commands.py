@@ -7,7 +7,6 @@ command that is not in the list is never looked at.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,15 +112,23 @@ def is_transaction(pipeline: Any) -> bool:
     return type(getattr(pipeline, "_execution_strategy", None)).__name__ == "TransactionStrategy"
 
 
-# Where the words of a command stand in the messages of errors.
-_WORDS = re.compile(
-    r" \(.*\)(?= of pipeline caused error)"
-    r"|(?<=execute )\(.*\) (?=command on)|(?<=ommand: )\(.*\)|(?<=for command )\(.*\)"  # redis-py's for a cluster
-    r"|, with args beginning with:.*",  # the server's
-    re.DOTALL,
+# What stands before and after the words of a command in the messages of errors.
+_AROUND_WORDS = (
+    (" (", ") of pipeline caused error"),
+    ("execute (", ") command on"),
+    ("ommand: (", ")"),
+    ("for command (", ")"),
+    ("with args beginning with: ", ""),  # the server's; the others are redis-py's
 )
 
 
 def without_words(message: str) -> str:
     """Return an error's message without the words of the command, values among them, that some messages repeat."""
-    return _WORDS.sub("", message)
+    for before, after in _AROUND_WORDS:
+        start = message.find(before)
+        if start >= 0:
+            start += len(before)
+            end = message.rfind(after, start)
+            if end >= start:
+                message = f"{message[:start]}...{message[end:]}"
+    return message

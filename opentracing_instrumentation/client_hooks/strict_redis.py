@@ -68,14 +68,16 @@ class _Route:
         command: the command's first word as given to the client; ``None`` for a pipeline.
         is_single: whether one node answers, and any other one redirects to it.
         nodes: host and port of each.
+        is_over: whether the call is. Tasks that redis-py began during the call see the route for ever.
     """
 
-    __slots__ = ("command", "is_single", "nodes")
+    __slots__ = ("command", "is_over", "is_single", "nodes")
 
     def __init__(self, command: Any, is_single: bool) -> None:
         self.command = command
         self.is_single = is_single
         self.nodes: list[tuple[str, int]] = []
+        self.is_over = False
 
     def peer(self) -> tuple[str, int] | None:
         """Return the one that answered, if there was a single one."""
@@ -83,6 +85,11 @@ class _Route:
 
 
 _route: ContextVar[_Route | None] = ContextVar("opentracing_instrumentation.redis", default=None)
+
+
+def _route_in_force() -> _Route | None:
+    route = _route.get()
+    return None if route is None or route.is_over else route
 
 
 class RedisPatcher(Patcher):
@@ -164,7 +171,7 @@ class RedisPatcher(Patcher):
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
     )
     def routed_command(self, client: Any, *args: Any, **options: Any) -> Generator[Any, Any, None]:
-        if _route.get() is not None:
+        if _route_in_force() is not None:
             return  # a pipeline sends one of its commands again
         span = self._begin(client, args)
         if span is not None:
@@ -200,13 +207,13 @@ class RedisPatcher(Patcher):
 
     @trace("redis.cluster:RedisCluster.get_redis_connection")
     def node_chosen(self, cluster: Any, node: Any) -> None:
-        route = _route.get()
+        route = _route_in_force()
         if route is not None:
             route.nodes.append((node.host, node.port))
 
     @trace("redis.asyncio.cluster:ClusterNode.execute_command")
     def node_commanded(self, node: Any, *args: Any, **options: Any) -> None:
-        route = _route.get()
+        route = _route_in_force()
         if route is not None and route.command == args[0]:  # and not what the client asks on its own account
             route.nodes.append((node.host, node.port))
 
@@ -324,6 +331,7 @@ def _routed(span: Span, route: _Route) -> Generator[Any, Any, None]:
         yield _Discreet(span)
     finally:
         _route.set(outer)
+        route.is_over = True
         for tag, value in peer_tags(*route.peer() or (None, None)).items():
             span.set_tag(tag, value)
 
