@@ -67,9 +67,6 @@ class Description:
         idle: tells at each call whether it can be left untraced because nobody listens.
     """
 
-    #: So many frames of ours there are above a description when it is called.
-    _frames = 1
-
     def __init__(
         self,
         describe: Callable[..., Any],
@@ -85,13 +82,16 @@ class Description:
         self.callback = callback
         self.idle = idle
 
-    def begin(self, *args: Any, **kwargs: Any) -> Any:
-        """Describe a call; return the handle of its span, or ``None``. What it raises goes to :meth:`refuse`."""
-        return self.describe(*args, **kwargs)
+    def begin(self, described: Any) -> Any:
+        """Return the handle of the span, or ``None``, by what the description returned.
+
+        What it raises goes to :meth:`refuse`. Wrappers leave it out where it is not overridden.
+        """
+        return described
 
     def refuse(self, error: Exception) -> None:
         """Report that a call could not be described, unless its arguments are just wrong."""
-        if isinstance(error, TypeError) and len(list(traceback.walk_tb(error.__traceback__))) <= self._frames:
+        if isinstance(error, TypeError) and len(list(traceback.walk_tb(error.__traceback__))) <= 1:
             return  # raised by the call of the description itself: the arguments do not fit; the library will say so
         report(f"{self.place}: description", error)
 
@@ -172,7 +172,7 @@ class Description:
         if type(result) not in _KINDS:  # a proxy, which passes for what it stands for
             self.succeed(handle, result)
             return result
-        make = _compile(_KINDS[type(result)], "", "_ot_original()", "", self.activate, None)
+        make = _compile(_KINDS[type(result)], "", "_ot_original()", "_ot_describe()", self.activate, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
         resumed.__name__, resumed.__qualname__ = result.__name__, result.__qualname__
         if isinstance(result, types.GeneratorType) and result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -219,12 +219,9 @@ class FlowDescription(Description):
     An error that it catches counts as told by it; one that it lets pass is tagged and logged as always.
     """
 
-    _frames = 2
-
-    def begin(self, *args: Any, **kwargs: Any) -> _Flow | None:
-        steps = self.describe(*args, **kwargs)
-        span = next(steps, None)
-        return None if span is None else (span, steps)
+    def begin(self, described: Generator[Any, Any, Any]) -> _Flow | None:
+        span = next(described, None)
+        return None if span is None else (span, described)
 
     def span_of(self, handle: _Flow) -> Any:
         return handle[0]
@@ -333,7 +330,7 @@ async def _run_async(description: Description, handle: Any, step: Callable[..., 
 
 _BEGIN = """
     try:
-        _ot_handle = _ot_begin({described})
+        _ot_handle = {described}
     except Exception as _ot_error:
         _ot_description.refuse(_ot_error)
         _ot_handle = None
@@ -450,8 +447,8 @@ def _compile(
 ) -> Callable[..., Any]:
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
     source = _source(kind, parameters, call, described, activate, callback)
-    factory = "def _ot_factory(_ot_original, _ot_begin, _ot_switch, _ot_idle, _ot_description):\n"
-    factory += "    _ot_succeed = _ot_description.succeed\n"
+    factory = "def _ot_factory(_ot_original, _ot_describe, _ot_switch, _ot_idle, _ot_description):\n"
+    factory += "    _ot_begin, _ot_succeed = _ot_description.begin, _ot_description.succeed\n"
     factory += "".join(f"    {line}\n" for line in source.splitlines())
     namespace: dict[str, Any] = {
         "_ot_deferred": _DEFERRED,
@@ -531,19 +528,25 @@ def _described(wanted: Mapping[str, inspect.Parameter], signature: _Signature) -
 
 
 def _view(original: Any, signature: _Signature, description: Description) -> tuple[Callable[..., Any], str]:
-    """Return what begins the description of a call, and the source text of its arguments.
+    """Return what describes a call, and the source text of its arguments.
 
     A decorator takes anything, whatever its function takes; so does what is not written in Python. The arguments are
     told apart by the innermost function then, if there is one; if not, the description gets them as they are spelt.
     """
-    begin = description.describe if type(description).begin is Description.begin else description.begin
-    wanted = inspect.signature(description.describe).parameters
+    describe = description.describe
+    wanted = inspect.signature(describe).parameters
     function = inspect.unwrap(original)
     if signature.rest and is_plain(function) and function is not original and not _as_spelt(wanted):
-        return _selecting(begin, wanted, function), signature.arguments
+        return _selecting(describe, wanted, function), signature.arguments
     if signature is _ANYTHING and wanted:
-        return begin, signature.arguments
-    return begin, _described(wanted, signature)
+        return describe, signature.arguments
+    return describe, _described(wanted, signature)
+
+
+def _begun(description: Description, arguments: str) -> str:
+    """Return the source text that makes the handle; the span itself is one, unless :meth:`begin` is overridden."""
+    described = f"_ot_describe({arguments})"
+    return described if type(description).begin is Description.begin else f"_ot_begin({described})"
 
 
 def _as_spelt(wanted: Mapping[str, inspect.Parameter]) -> bool:
@@ -551,14 +554,14 @@ def _as_spelt(wanted: Mapping[str, inspect.Parameter]) -> bool:
 
 
 def _selecting(
-    begin: Callable[..., Any], wanted: Mapping[str, inspect.Parameter], function: types.FunctionType
+    describe: Callable[..., Any], wanted: Mapping[str, inspect.Parameter], function: types.FunctionType
 ) -> Callable[..., Any]:
-    """Return a function that takes what ``function`` takes, and calls ``begin`` with the arguments that it wants."""
+    """Return a function that takes what ``function`` takes, and calls ``describe`` with the arguments that it wants."""
     signature = _signature(function)
     if signature is _ANYTHING:
-        return begin
-    source = f"lambda {signature.parameters}: _ot_begin({_described(wanted, signature)})"
-    select: types.FunctionType = eval(source, {"_ot_begin": begin})
+        return describe
+    source = f"lambda {signature.parameters}: _ot_describe({_described(wanted, signature)})"
+    select: types.FunctionType = eval(source, {"_ot_describe": describe})
     select.__defaults__, select.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return select
 
@@ -586,16 +589,16 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
     signature = _ANYTHING if as_spelt else _signature(original)
     if description.callback is not None and description.callback not in signature.names:
         raise TypeError(f"its signature has changed: it takes no {description.callback!r}")
-    begin, described = _view(original, signature, description)
+    describe, described = _view(original, signature, description)
     make = _compile(
         _kind(original),
         signature.parameters,
         f"_ot_original({signature.arguments})",
-        described,
+        _begun(description, described),
         description.activate,
         description.callback,
     )
-    wrapper = make(original, begin, switch, description.idle, description)
+    wrapper = make(original, describe, switch, description.idle, description)
     functools.update_wrapper(wrapper, original)
     if is_plain(original):
         if signature is not _ANYTHING:
@@ -632,10 +635,10 @@ def proxy(original: Any, description: Description, switch: Switch) -> Any:
 
     It costs more than a wrapper of a plain function. Where the original binds, the description gets the instance first.
     """
-    begin, described = _view(original, _ANYTHING, description)
+    describe, described = _view(original, _ANYTHING, description)
     if described:
         bound = "_ot_instance is None or _ot_wrapped is _ot_original"
         described = f"*(_ot_args if {bound} else (_ot_instance, *_ot_args)), **_ot_kwargs"
     parameters, call = "_ot_wrapped, _ot_instance, _ot_args, _ot_kwargs", "_ot_wrapped(*_ot_args, **_ot_kwargs)"
-    make = _compile(_FUNCTION, parameters, call, described, description.activate, None)
-    return _Proxy(original, make(original, begin, switch, description.idle, description))
+    make = _compile(_FUNCTION, parameters, call, _begun(description, described), description.activate, None)
+    return _Proxy(original, make(original, describe, switch, description.idle, description))

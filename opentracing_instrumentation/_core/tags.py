@@ -6,7 +6,7 @@ The standard names are those of ``opentracing.ext.tags`` (OpenTracing semantic c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import ip_address
@@ -50,27 +50,36 @@ def redact_url(url: str, secret_parameters: Sequence[str]) -> str:
 
 def redact_query(url: str, secret_parameters: Sequence[str]) -> str:
     """Return ``url`` without the values of secret query parameters; see :func:`redact_url`."""
+    if "=" not in url:
+        return url
+    is_secret = _recognizer(tuple(secret_parameters))
+    if not any(map(is_secret, _NAMES.findall(url))):
+        return url
     start = url.find("?")
     if start < 0 and (start := url.find("#")) < 0:
         return url
-    if "=" not in url[start:]:
-        return url
-    patterns = tuple(secret_parameters)
-    return url[: start + 1] + "".join(_redact_parameter(part, patterns) for part in _PARTS.findall(url[start + 1 :]))
+
+    def redact(part: str) -> str:
+        name, _, value = part.partition("=")
+        return f"{name}={REDACTED}" if value and is_secret(name) else part
+
+    return url[: start + 1] + "".join(map(redact, _PARTS.findall(url[start + 1 :])))
 
 
+_NAMES = re.compile(r"[&;#?]([^&;#?=]*)=")
 _PARTS = re.compile(r"[^&;#?]+|[&;#?]")
 
 
-def _redact_parameter(part: str, patterns: tuple[str, ...]) -> str:
-    name, _, value = part.partition("=")
-    if value and is_secret_name(name, patterns):
-        return f"{name}={REDACTED}"
-    return part
-
-
-@lru_cache(maxsize=1024)
 def is_secret_name(name: str, patterns: tuple[str, ...]) -> bool:
     """Tell whether a parameter of this name holds a secret by one of the ``patterns`` (lower case, :mod:`fnmatch`)."""
-    name = name.lower().replace("%5f", "_").replace("%2d", "-")
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return _recognizer(patterns)(name)
+
+
+@lru_cache(maxsize=16)
+def _recognizer(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    @lru_cache(maxsize=1024)
+    def is_secret(name: str) -> bool:
+        name = name.lower().replace("%5f", "_").replace("%2d", "-")
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return is_secret

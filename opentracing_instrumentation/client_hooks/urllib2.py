@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, cast
 from wsgiref.headers import Headers
@@ -15,7 +15,8 @@ from wsgiref.headers import Headers
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.patching import Patcher, trace
+from .._core.calls import idle
+from .._core.patching import CallPatch, Patch, Patcher, trace
 from ..http_client import (
     REQUEST_SETTINGS,
     REQUEST_SPANS,
@@ -28,8 +29,8 @@ from ..http_client import (
 from ..request_context import current_span
 from ._singleton import singleton
 
-#: The request that an enclosing span stands for.
-_traced: ContextVar[Any] = ContextVar("opentracing_instrumentation.urllib2", default=None)
+#: Whether the request that is being sent has its span already.
+_traced: ContextVar[bool] = ContextVar("opentracing_instrumentation.urllib2", default=False)
 
 
 class UrllibPatcher(Patcher):
@@ -39,16 +40,15 @@ class UrllibPatcher(Patcher):
     supports = "part of Python"
     spans, tags, settings = REQUEST_SPANS, REQUEST_TAGS, REQUEST_SETTINGS
 
-    @trace(
-        "urllib.request:HTTPHandler.http_open",
-        "urllib.request:HTTPSHandler.https_open",
-        "urllib.request:AbstractHTTPHandler.do_open",
-    )
+    def patches(self) -> Iterable[Patch]:
+        """Return the patches of this hook."""
+        yield from super().patches()
+        yield CallPatch("urllib.request:AbstractHTTPHandler.do_open", self.send, idle=lambda: _traced.get() or idle())
+
+    @trace("urllib.request:HTTPHandler.http_open", "urllib.request:HTTPSHandler.https_open")
     def send(self, handler: Any, req: Any) -> Generator[Span, Any, None]:
-        if _traced.get() is req:
-            return
         span = before_http_request(RequestWrapper(req), current_span)
-        token = _traced.set(req)
+        token = _traced.set(True)
         try:
             response = yield span
         except Exception as error:
