@@ -140,9 +140,12 @@ class Driver:
         self._connections.put(connection, _Known(all_tags, {**all_tags, **conn}))
 
     def opened(self, cursor: Any, params: Arguments) -> None:
-        """Remember with which arguments a cursor was made."""
+        """Remember with which arguments a cursor was made, if it is of a kind that can be forgotten again."""
         if any(params):
-            self._cursor_params.put(cursor, params)
+            try:
+                self._cursor_params.put(cursor, params)
+            except TypeError:  # no weak references to it
+                return
 
     def statement(self, cursor: Any, statement: Any, parameters: Any = None) -> Span | None:
         """Begin the span of a statement, unless it is not to be traced."""

@@ -9,9 +9,12 @@ class and that of the application, if it has one (``connection_factory``), and i
 - ``psycopg2.connect`` tells with which arguments it was called, for the tag ``sql.conn``.
 - The methods of the two classes of this module are traced; resetting stops it for live connections, too.
 
+A cursor class that calls the driver by its name (``extensions.cursor.execute(self, ...)``) instead of ``super()`` gets
+its :class:`CursorWrapper` in front.
+
 An asynchronous connection does its work in ``poll()``: the span of a statement or of connecting ends there. Not traced
-are connections made by calling a class instead of ``connect``, and a factory function's that have the driver's very
-class.
+are connections made before patching or by calling a class instead of ``connect``, and what a factory function makes of
+the driver's very class.
 """
 
 from __future__ import annotations
@@ -106,11 +109,13 @@ class _Family:
     Args:
         wrapper: what is put between the driver's class and the application's.
         driver_class: the driver's.
+        in_front: whether the wrapper may come before the application's class, if that calls the driver's by name.
     """
 
-    def __init__(self, wrapper: type, driver_class: type) -> None:
+    def __init__(self, wrapper: type, driver_class: type, in_front: bool) -> None:
         self._wrapper = wrapper
         self._driver_class = driver_class
+        self._in_front = in_front
         self._plain = _subclass(driver_class, (wrapper, driver_class))
         self._made: WeakValueDictionary[type, type] = WeakValueDictionary()
 
@@ -118,26 +123,40 @@ class _Family:
         """Return the traced subclass of a class, or what else may be a factory as it is."""
         if factory is None or factory is self._driver_class:
             return self._plain
-        if not isinstance(factory, type) or not issubclass(factory, self._driver_class):
+        if not isinstance(factory, type):
             return factory
-        if issubclass(factory, self._wrapper):
+        try:
+            made = self._made.get(factory)
+            return self._derived(factory) if made is None else made
+        except Exception as error:  # say, an __init_subclass__ with a mind of its own
+            report(f"deriving a traced class from {factory!r}", error)
             return factory
-        made = self._made.get(factory)
-        if made is None:
-            try:
-                made = self._made[factory] = _subclass(factory, (factory, self._plain))
-            except Exception as error:  # a metaclass or an __init_subclass__ that has its own mind
-                report(f"deriving from {factory.__module__}.{factory.__qualname__}", error)
-                return factory
+
+    def _derived(self, factory: type) -> type:
+        if not issubclass(factory, self._driver_class) or issubclass(factory, self._wrapper):
+            return factory
+        in_front = self._in_front and self._is_bypassed_by(factory)
+        made = _subclass(factory, (self._wrapper, factory) if in_front else (factory, self._plain))
+        self._made[factory] = made
         return made
+
+    def _is_bypassed_by(self, cls: type) -> bool:
+        """Tell whether a method calls its namesake by another way than ``super()``: it can only be the driver's."""
+        for base in cls.__mro__[: cls.__mro__.index(self._driver_class)]:
+            for name in vars(self._wrapper).keys() & vars(base).keys():
+                code = getattr(vars(base)[name], "__code__", None)
+                if code is not None and name in code.co_names and "super" not in code.co_names:
+                    return True
+        return False
 
     def adopt(self, made: Any) -> Any:
         """Trace what a factory function made, if that is of a class of the application's."""
-        if not isinstance(made, self._wrapper) and isinstance(made, self._driver_class):
+        cls = type(made)
+        if cls is not self._driver_class and issubclass(cls, self._driver_class):
             try:
-                made.__class__ = self.of(type(made))
-            except TypeError:  # the class of an instance of the driver's very class can't be changed
-                return made
+                made.__class__ = self.of(cls)
+            except Exception as error:
+                report(f"tracing an object of {cls!r}", error)
         return made
 
 
@@ -149,7 +168,8 @@ def _subclass(cls: type, bases: tuple[type, ...]) -> type:
 @functools.cache
 def _families(extensions: types.ModuleType) -> tuple[_Family, _Family]:
     """Return the traced connection classes and the traced cursor classes."""
-    return _Family(ConnectionWrapper, extensions.connection), _Family(CursorWrapper, extensions.cursor)
+    connections = _Family(ConnectionWrapper, extensions.connection, in_front=False)
+    return connections, _Family(CursorWrapper, extensions.cursor, in_front=True)
 
 
 _flights: SideTable[_Flight] = SideTable()
@@ -234,6 +254,8 @@ def _connecting(dsn: Any, *_: Any, **__: Any) -> Generator[Any, Any, None]:
     span, tags = _driver.connecting("connect", _endpoint_in(_parsed(dsn)))
     flight = _Flight(span)
     connection = yield flight
+    if not isinstance(connection, psycopg2.extensions.connection):
+        return  # whatever the application's factory makes
     _driver.connected(connection, _shown(args, kwargs), span, tags)
     if connection.async_:
         flight.depart(connection)
@@ -247,7 +269,7 @@ def _endpoint_in(parameters: Mapping[str, str]) -> Endpoint:
     host, port = parameters.get("host"), parameters.get("port", "")
     if host and "," in host:  # the one that answers
         host = None
-    return Endpoint(host, int(port) if port.isdigit() else None, parameters.get("user"), parameters.get("dbname"))
+    return Endpoint(host, int(port) if port.isdecimal() else None, parameters.get("user"), parameters.get("dbname"))
 
 
 def _shown(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:

@@ -139,6 +139,45 @@ def test_any_cursor_factory_is_traced(
     assert told[0]["tags"].get("sql.cursor") == ((args, kwargs) if args or kwargs else None)
 
 
+class ByName(extensions.cursor):
+    """Calls the driver as psycopg2's documentation showed it."""
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002
+        Seen.calls.append(f"execute {query}")
+        return extensions.cursor.execute(self, query, vars)
+
+
+class BelowByName(ByName):
+    pass
+
+
+@pytest.mark.parametrize("kind", [ByName, BelowByName])
+def test_a_cursor_that_calls_the_driver_by_its_name_is_traced(
+    pg_connect: Connect, tracer: MockTracer, spans: Spans, postgresql: Service, kind: Any
+) -> None:
+    connection = pg_connect()
+    with tracer.start_active_span("work"), connection.cursor(cursor_factory=kind) as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert isinstance(cursor, kind)
+    assert Seen.calls == ["execute SELECT 1"]
+    assert spans()[1:] == [statement(postgresql, "SELECT 1", sql_cursor=((), {"cursor_factory": kind})), WORK]
+
+
+def test_a_cursor_that_calls_itself_is_traced_where_it_reaches_the_driver(
+    pg_connect: Connect, tracer: MockTracer, spans: Spans
+) -> None:
+    class OneByOne(extensions.cursor):
+        def executemany(self, query: Any, vars_list: Any) -> None:
+            for row in vars_list:
+                self.execute(query, row)
+
+    connection = pg_connect()
+    with tracer.start_active_span("work"), connection.cursor(cursor_factory=OneByOne) as cursor:
+        cursor.executemany("SELECT %s", [(1,), (2,)])
+    assert [told["operation"] for told in spans()] == ["psycopg2:connect", "psycopg2:SELECT", "psycopg2:SELECT", "work"]
+
+
 def test_a_connection_factory_may_be_a_function(pg_connect: Connect, tracer: MockTracer, spans: Spans) -> None:
     """What it makes is traced if it is of a class of the application's, whose class can be derived from afterwards."""
     mine = pg_connect(connection_factory=functools.partial(Connection))
@@ -160,6 +199,12 @@ def test_a_factory_that_makes_no_connection_gets_the_drivers_own_error(pg_connec
     connection = pg_connect()
     with pytest.raises(TypeError, match="cursor factory must be subclass"):
         connection.cursor(cursor_factory=lambda *_: object())
+
+
+def test_a_connection_factory_may_make_anything(postgresql: Service, spans: Spans) -> None:
+    made = object()
+    assert psycopg2.connect(postgresql.url, connection_factory=lambda _: made) is made
+    assert [told["operation"] for told in spans()] == ["psycopg2:connect"]
 
 
 def test_traced_classes_are_made_once_and_forgotten(pg_connect: Connect) -> None:
@@ -189,7 +234,7 @@ def test_a_class_that_refuses_to_be_derived_from_is_used_as_it_is(
         cursor.execute("SELECT 1")
     assert type(cursor) is Final
     assert [told["operation"] for told in spans()] == ["psycopg2:connect", "work"]
-    assert "Final failed" in caplog.text
+    assert "Final'> failed" in caplog.text
 
 
 def test_logging_connections_log_what_they_did(pg_connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
