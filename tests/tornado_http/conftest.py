@@ -12,6 +12,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from opentracing_instrumentation.client_hooks import tornado_http
 from tests.opentracing_instrumentation.conftest import _server, server, spans  # noqa: F401 - the fixtures
+from tests.opentracing_instrumentation.loopback import Loopback
 
 Work = Callable[[Any], Awaitable[Any]]
 
@@ -21,12 +22,18 @@ def _installed() -> None:
     tornado_http.install_patches()
 
 
+def _is_busy(client: Any) -> bool:
+    if isinstance(client, CurlAsyncHTTPClient):
+        return len(client._free_list) < len(client._curls)
+    return bool(client.active)
+
+
 class Kind:
     """A class of clients, and how a test runs one."""
 
-    def __init__(self, client: type) -> None:
+    def __init__(self, client: type, server: Loopback) -> None:  # noqa: F811
         self.client = client
-        self.is_curl = issubclass(client, CurlAsyncHTTPClient)
+        self._server = server
 
     def run(self, work: Work, **options: Any) -> Any:
         """Return what ``work(client)`` gives in the end. It runs in a task that has the present context."""
@@ -36,6 +43,9 @@ class Kind:
             try:
                 return await work(client)
             finally:
+                self._server.over.set()
+                while _is_busy(client):  # Tornado would leave its sockets open
+                    await asyncio.sleep(0.002)
                 client.close()
 
         return asyncio.run(with_client())
@@ -50,18 +60,18 @@ class Kind:
 
 
 @pytest.fixture(params=[SimpleAsyncHTTPClient, CurlAsyncHTTPClient], ids=["simple", "curl"])
-def kind(request: pytest.FixtureRequest) -> Kind:
+def kind(request: pytest.FixtureRequest, server: Loopback) -> Kind:  # noqa: F811
     """Either client."""
-    return Kind(request.param)
+    return Kind(request.param, server)
 
 
 @pytest.fixture
-def simple() -> Kind:
+def simple(server: Loopback) -> Kind:  # noqa: F811
     """The client without libcurl."""
-    return Kind(SimpleAsyncHTTPClient)
+    return Kind(SimpleAsyncHTTPClient, server)
 
 
 @pytest.fixture
-def curl() -> Kind:
+def curl(server: Loopback) -> Kind:  # noqa: F811
     """The client on libcurl."""
-    return Kind(CurlAsyncHTTPClient)
+    return Kind(CurlAsyncHTTPClient, server)
