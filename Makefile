@@ -5,7 +5,7 @@ BIN := env/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap demo test lint typecheck coverage bench docs dist services-up services-down clean
+.PHONY: help bootstrap demo test lint typecheck coverage bench transparency docs dist services-up services-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ typecheck: env/.lint env/.tests ## Check the types
 	$(BIN)/mypy scripts/services scripts/servers
 
 bench: env/.bench ## Measure the cost of a span
-	$(BIN)/python -m bench
+	env/bench/bin/python -m bench $(ARGS)
+
+transparency: env/.tests ## Run the libraries' own test suites with all hooks and without (ARGS=requests)
+	$(BIN)/python scripts/services run $(BIN)/python -m scripts.transparency $(ARGS)
 
 docs: env/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
@@ -60,6 +63,13 @@ env/.%: pyproject.toml | $(BIN)/python
 env/.tests: pyproject.toml requirements-test.txt | $(BIN)/python
 	$(BIN)/python scripts/services packages
 	$(BIN)/python -m pip install -q -r requirements-test.txt
+	@touch $@
+
+# The benchmark has an environment of its own: what it is measured beside does not support the newest SQLAlchemy.
+env/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python scripts/services packages
+	test -x env/bench/bin/python || $(PYTHON) -m venv env/bench
+	env/bench/bin/python -m pip install -q -e ".[bench]"
 	@touch $@
 
 $(BIN)/python:
