@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import sys
 import types
@@ -19,16 +19,17 @@ NOTES = {"_has_events"}
 
 
 def modules_of(hook: Hook) -> list[str]:
-    """Return the names of the library's modules that a hook patches, those that this version of it has."""
+    """Return the names of the modules that a hook patches: those that this version has, and has all that they need."""
     names = dict.fromkeys(patch.module_name for patch in hook.patcher.all_patches)
-    return [name for name in names if not name.startswith(OURS) and _exists(name)]
+    return [name for name in names if not name.startswith(OURS) and _imports(name)]
 
 
-def _exists(name: str) -> bool:
+def _imports(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
+        importlib.import_module(name)
+    except ImportError:
         return False
+    return True
 
 
 def attributes(hook: Hook) -> dict[tuple[str, ...], Any]:
