@@ -1,8 +1,8 @@
 """Writes the parts of the documentation that the code can tell: the tables of hooks and settings, a page for each hook.
 
 ``python scripts/reference.py`` brings README.md, docs/settings.md and docs/hooks/ up to date. The example on a hook's
-page is what one call of it left behind; ``--examples`` captures all of them anew with the calls of tests/contract/calls.py,
-some of which need the servers of the tests: ``scripts/services run env/bin/python scripts/reference.py --examples``.
+page is what one call of it left behind; ``--examples`` captures all of them anew with the calls of
+tests/contract/calls.py, some of which need the servers of the tests: ``scripts/services run env/bin/python scripts/reference.py --examples``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import opentracing
 from opentracing.mocktracer import MockTracer
@@ -81,6 +82,11 @@ CONFIG.disabled_hooks = ["urllib2"]
 """
 
 
+def markdown(text: str) -> str:
+    """Turn the markup of docstrings into Markdown."""
+    return re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", text.strip()).replace("``", "`")
+
+
 def hook_page(hook: Hook, example: str) -> str:
     _, _, reasons = str(hook.module.__doc__).partition("\n\n")
     patcher = hook.patcher
@@ -91,7 +97,7 @@ def hook_page(hook: Hook, example: str) -> str:
 
 {summary(hook)[0].upper()}{summary(hook)[1:]}. Versions: {versions(hook)}.
 
-{reasons.strip().replace("``", "`")}
+{markdown(reasons)}
 
 ## Targets
 
@@ -111,18 +117,27 @@ An example, as captured:
 
 def capture(hook: Hook) -> str:
     """Make one call of the hook and show its spans."""
+    return "```text\n" + "\n".join(f"{span.operation_name}\n{_tags(span)}" for span in spans(hook, _find)) + "```\n"
+
+
+def spans(hook: Hook, find: Callable[[str], Any]) -> list[Any]:
+    """Make one call of the hook, below a span, and return the finished spans of the hook.
+
+    Args:
+        hook: the hook, which is installed for the time of the call.
+        find: returns a server by its name, as the fixture ``service`` does.
+    """
     from tests.contract.calls import CALLS
 
     before, opentracing.tracer = opentracing.tracer, MockTracer(ContextVarsScopeManager())
     hook.install()
     try:
         with opentracing.tracer.start_active_span("request"):
-            CALLS[hook.name](_find)
-        spans = opentracing.tracer.finished_spans()[:-1]
+            CALLS[hook.name](find)
+        return list(opentracing.tracer.finished_spans()[:-1])
     finally:
         hook.reset()
         opentracing.tracer = before
-    return "```text\n" + "\n".join(f"{span.operation_name}\n{_tags(span)}" for span in spans) + "```\n"
 
 
 def _find(name: str) -> object:
