@@ -2,7 +2,8 @@
 
 ``python scripts/reference.py`` brings README.md, docs/settings.md and docs/hooks/ up to date. The example on a hook's
 page is what one call of it left behind; ``--examples`` captures all of them anew with the calls of
-tests/contract/calls.py, some of which need the servers of the tests: ``scripts/services run env/bin/python scripts/reference.py --examples``.
+tests/contract/calls.py, some of which need the servers of the tests:
+``scripts/services run env/bin/python scripts/reference.py --examples``.
 """
 
 from __future__ import annotations
