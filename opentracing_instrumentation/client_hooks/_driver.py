@@ -168,9 +168,10 @@ class Driver:
         known = self._connections.get(connection)
         if known is not None:
             return known
-        if connection is None:  # its cursor is closed
+        try:
+            tags = {**self._tags, **self._endpoint_of(connection).tags()}
+        except Exception:  # it is closed or in use by another thread, its cursor is closed, it is a test's mock
             return _Known(self._tags, self._tags)
-        tags = {**self._tags, **self._endpoint_of(connection).tags()}
         known = _Known(tags, tags)
         self._connections.put(connection, known)
         return known

@@ -151,6 +151,19 @@ def test_a_connection_that_the_server_ends_is_an_error(
     ]
 
 
+def test_a_closed_connection_that_was_made_before_installing_tells_little(
+    my_connect: Connect, tracer: MockTracer, spans: Spans
+) -> None:
+    connection = my_connect()
+    connection.close()
+    hook.install_patches()
+    with tracer.start_active_span("work"), pytest.raises(MySQLdb.OperationalError) as error:
+        connection.commit()
+    tags = {"span.kind": "client", "component": "MySQLdb", "db.type": "mysql"}
+    commit = failed({"operation": "MySQLdb:commit", "parent": "work", "tags": tags}, error.value)
+    assert spans() == [coded(commit, "2006"), WORK]
+
+
 def test_statements_on_a_closed_cursor_are_errors(my: Any, tracer: MockTracer, spans: Spans) -> None:
     with tracer.start_active_span("work"):
         cursor = my.cursor()
