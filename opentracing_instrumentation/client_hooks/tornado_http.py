@@ -17,6 +17,7 @@ import functools
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context, copy_context
+from copy import copy
 from time import monotonic
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
@@ -73,17 +74,17 @@ class TornadoPatcher(Patcher):
 
 def _describe(request: Any, callback: Any, must_wait: bool = False) -> Generator[_Fetch, Any, None]:
     """Describe a call of a ``fetch_impl``; resumed with the response."""
-    theirs = request.headers
-    request.headers = sent = _copied(theirs)  # the next fetch of the same request changes theirs
+    own = _OwnRequest(request)
     span = before_http_request(TornadoRequestWrapper(request), current_span)
-    ours = set(sent)
+    own.note_headers()
     fetch = _Fetch(span, callback)
     if must_wait:
         fetch.wait(request)
+    response = None
     try:
         response = yield fetch
     finally:
-        _put_back(request, theirs, ours)
+        own.give_back(response)
     if fetch.is_over:
         return
     fetch.stop_waiting()
@@ -93,6 +94,54 @@ def _describe(request: Any, callback: Any, must_wait: bool = False) -> Generator
     if error:
         span.set_tag(standard.ERROR, True)
         span.log_kv({logs.EVENT: standard.ERROR, "payload": without_secrets(str(error))})
+
+
+class _OwnRequest:
+    """A copy in place of the user's request, for our headers: the user may fetch theirs again meanwhile.
+
+    In the end theirs is as Tornado leaves it: the response's, and with the headers that Tornado has added.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._theirs = theirs = request.request if _is_proxy(request) else request
+        self._headers = headers = theirs.headers
+        self._own = request
+        if theirs is not request:
+            self._own = request.request = copy(theirs)
+        self._own.headers = _copied(headers)
+
+    def note_headers(self) -> None:
+        """All headers of now are the user's or ours."""
+        self._known = set(self._own.headers)
+
+    def give_back(self, response: Any) -> None:
+        """Let the user have their request back, in the response too if there is one."""
+        own, theirs = self._own, self._theirs
+        for name, value in own.headers.items():
+            if name not in self._known:
+                self._headers[name] = value
+        if own is theirs:
+            theirs.headers = self._headers
+        elif getattr(response, "request", None) is own:
+            response.request = theirs
+
+
+def _copied(headers: Any) -> Any:
+    """Return a copy of headers, which are Tornado's or a dict, without Tornado's look at whether they are valid."""
+    if isinstance(headers, dict):
+        return headers.copy()
+    copied = type(headers)()
+    for name, value in headers.get_all():
+        if name in copied:
+            copied.add(name, value)
+        else:
+            copied[name] = value
+    return copied
+
+
+def _is_proxy(request: Any) -> bool:
+    """Tell whether it is what Tornado makes of the user's request for one call; or the user's, in a call of theirs."""
+    return "request" in vars(request)
 
 
 class _Fetch:
@@ -184,33 +233,6 @@ def _future_of(callback: Any) -> asyncio.Future[Any] | None:
         if isinstance(content, asyncio.Future):
             return content
     return None
-
-
-def _copied(headers: Any) -> Any:
-    """Return a copy of headers, which are Tornado's or a dict, without Tornado's look at whether they are valid."""
-    if isinstance(headers, dict):
-        return headers.copy()
-    copied = type(headers)()
-    for name, value in headers.get_all():
-        if name in copied:
-            copied.add(name, value)
-        else:
-            copied[name] = value
-    return copied
-
-
-def _put_back(request: Any, theirs: Any, ours: set[str]) -> None:
-    """Leave the user's request as Tornado does: with headers that Tornado has added, but not with ours."""
-    for name, value in request.headers.items():
-        if name not in ours:
-            theirs[name] = value
-    if not _is_proxy(request):
-        request.headers = theirs
-
-
-def _is_proxy(request: Any) -> bool:
-    """Tell whether it is what Tornado makes of the user's request for one call; or the user's, in a call of theirs."""
-    return "request" in vars(request)
 
 
 def _bind_callbacks(request: Any) -> None:
