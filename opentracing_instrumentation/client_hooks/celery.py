@@ -84,7 +84,8 @@ class CeleryPatcher(Patcher):
 
     @trace("celery.worker.request:Request.on_failure")
     def on_failure(self, request: Any, exc_info: Any) -> Span | None:
-        return _lost_run(request, exc_info.exception)
+        error = exc_info.exception
+        return _lost_run(request, getattr(error, "exc", error))  # billiard wraps it for pickling
 
 
 class _SendPatch(CallPatch):
