@@ -65,7 +65,7 @@ class _Route:
     """The nodes that a call of a cluster's client goes to, in turn.
 
     Attributes:
-        command: the command's first word as given to the client; ``None`` for a pipeline.
+        command: the command's first word as given to the client; ``None`` for a pipeline's first attempt.
         is_single: whether one node answers, and any other one redirects to it.
         nodes: host and port of each.
         is_over: whether the call is. Tasks that redis-py began during the call see the route for ever.
@@ -171,8 +171,10 @@ class RedisPatcher(Patcher):
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
     )
     def routed_command(self, client: Any, *args: Any, **options: Any) -> Generator[Any, Any, None]:
-        if _route_in_force() is not None:
-            return  # a pipeline sends one of its commands again
+        route = _route_in_force()
+        if route is not None:  # a pipeline sends one of its commands again
+            route.command = args[0]
+            return
         span = self._begin(client, args)
         if span is not None:
             yield from _routed(span, _Route(args[0], is_single=parse(args)[0] in SINGLE_NODE))

@@ -106,21 +106,44 @@ def test_a_command_for_all_nodes_has_no_peer(kind: Kind, rc: Any, spans: Spans) 
     assert spans() == [at_node("FLUSHALL")]
 
 
-def test_redirections_are_inside_one_span(kind: Kind, rc: Any, nodes: list[Server], spans: Spans) -> None:
-    """A slot has moved, which the client learns from the node that had it."""
-    slot = 3300  # of FIRST
-    identity = nodes[1].ask("CLUSTER MYID")
+@pytest.fixture
+def moved(rc: Any, nodes: list[Server]) -> Iterator[str]:
+    """A key whose slot has moved from the first node to the second, which the client does not know yet."""
+    slot = nodes[0].ask("CLUSTER KEYSLOT", FIRST)
     try:
-        nodes[1].ask("CLUSTER SETSLOT", slot, "NODE", identity)
-        nodes[0].ask("CLUSTER SETSLOT", slot, "NODE", identity)
-        assert kind.get(rc.set(FIRST, "1"))
+        _assign(slot, nodes[1], nodes[0])
+        yield FIRST
     finally:
-        back = nodes[0].ask("CLUSTER MYID")
         nodes[1].ask("FLUSHALL")
-        nodes[0].ask("CLUSTER SETSLOT", slot, "NODE", back)
-        nodes[1].ask("CLUSTER SETSLOT", slot, "NODE", back)
+        _assign(slot, nodes[0], nodes[1])
+
+
+def _assign(slot: int, to: Server, other: Server) -> None:
+    for node in to, other:
+        node.ask("CLUSTER SETSLOT", slot, "NODE", to.ask("CLUSTER MYID"))
+
+
+def test_redirections_are_inside_one_span(kind: Kind, rc: Any, moved: str, nodes: list[Server], spans: Spans) -> None:
+    """The node that answers is tagged."""
+    assert kind.get(rc.set(moved, "1"))
     ours = [span for span in spans() if span["operation"] == "redis:SET"]
-    assert ours == [at_node("SET", nodes[1], key=FIRST)]
+    assert ours == [at_node("SET", nodes[1], key=moved)]
+
+
+def test_redirections_of_a_pipeline_are_inside_one_span(kind: Kind, rc: Any, moved: str, spans: Spans) -> None:
+    pipeline = rc.pipeline()
+    pipeline.set(moved, "1")
+    assert kind.get(pipeline.execute()) == [True]
+    ours = [span for span in spans() if span["operation"] not in ("redis:CLUSTER SLOTS", "redis:COMMAND")]
+    assert ours == [at_node("PIPELINE", commands="SET", command_count=1)]
+
+
+def test_the_sanitizer_sees_a_clusters_pipeline(kind: Kind, rc: Any, spans: Spans) -> None:
+    strict_redis.patcher.sanitize = lambda name, args: f"{name} {args[0]}"
+    pipeline = rc.pipeline()
+    pipeline.set(FIRST, "1").set(SECOND, "2")
+    kind.get(pipeline.execute())
+    assert spans()[0]["tags"]["db.statement"] == f"SET {FIRST}\nSET {SECOND}"
 
 
 def test_a_clusters_pipeline_is_one_span(kind: Kind, rc: Any, nodes: list[Server], spans: Spans) -> None:
