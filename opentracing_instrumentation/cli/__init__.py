@@ -1,1 +1,4 @@
-"""What is seen in a terminal. Needs the extra `[cli]`, so nothing but the command line imports it."""
+"""What is seen in a terminal: the command `opentracing-instrument`, and the waterfall of finished traces.
+
+Both need the extra `[cli]`; what the command leaves in the traced program needs the package alone.
+"""

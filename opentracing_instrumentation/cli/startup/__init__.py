@@ -1,0 +1,1 @@
+"""The folder that `opentracing-instrument run` puts on PYTHONPATH; its `sitecustomize` begins the tracing."""
