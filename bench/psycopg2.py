@@ -1,4 +1,4 @@
-"""psycopg2: a statement for no rows, of which the driver has nothing to send, on a connection that was made for real."""
+"""psycopg2: a statement for no rows, of which the driver has nothing to send, on a connection through a real socket."""
 
 from __future__ import annotations
 
