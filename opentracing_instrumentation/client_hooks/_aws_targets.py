@@ -19,32 +19,34 @@ TABLE = "aws.dynamodb.table"
 #: Name of the invoked function (OpenTelemetry semantic conventions, "Function as a service").
 FUNCTION = "faas.invoked_name"
 
-_NOTHING: Mapping[str, str] = {}
+Params = Mapping[str, Any]
+Tag = tuple[str, str]
+
 _FUNCTION_NAME = re.compile(r"(?:.*function:)?([^:]*)")
 
 
-def target_tags(service: str, params: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the tag for what a call is about, if there is one.
+def target_tag(service: str, params: Any) -> Tag | None:
+    """Return the tag for what a call is about, as name and value, if there is one.
 
     Args:
         service: name of the service, as ``boto3.client`` takes it.
         params: the call's parameters.
     """
     find = _FINDERS.get(service)
-    return _NOTHING if find is None else find(params)
+    return None if find is None or not isinstance(params, dict) else find(params)
 
 
-def _bucket(params: Mapping[str, Any]) -> Mapping[str, str]:
+def _bucket(params: Params) -> Tag | None:
     bucket = params.get("Bucket")
-    return {BUCKET: bucket} if isinstance(bucket, str) else _NOTHING
+    return (BUCKET, bucket) if isinstance(bucket, str) else None
 
 
-def _table(params: Mapping[str, Any]) -> Mapping[str, str]:
+def _table(params: Params) -> Tag | None:
     name = params.get("TableName")
     if isinstance(name, str):
-        return {TABLE: _last(name, "/")}
+        return TABLE, _last(name, "/")
     names = _tables_of(params.get("RequestItems")) | _tables_of_transaction(params.get("TransactItems"))
-    return {TABLE: ",".join(sorted(names))} if names else _NOTHING
+    return (TABLE, ",".join(sorted(names))) if names else None
 
 
 def _tables_of(items: Any) -> set[str]:
@@ -59,22 +61,22 @@ def _tables_of_transaction(items: Any) -> set[str]:
     return {_last(name, "/") for name in names if isinstance(name, str)}
 
 
-def _queue(params: Mapping[str, Any]) -> Mapping[str, str]:
+def _queue(params: Params) -> Tag | None:
     name = params.get("QueueUrl") or params.get("QueueName")
-    return {standard.MESSAGE_BUS_DESTINATION: _last(name, "/")} if isinstance(name, str) else _NOTHING
+    return (standard.MESSAGE_BUS_DESTINATION, _last(name, "/")) if isinstance(name, str) else None
 
 
-def _topic(params: Mapping[str, Any]) -> Mapping[str, str]:
+def _topic(params: Params) -> Tag | None:
     name = params.get("TopicArn") or params.get("TargetArn") or params.get("Name")
     if not isinstance(name, str) or ":endpoint/" in name:  # the endpoint is somebody's telephone
-        return _NOTHING
-    return {standard.MESSAGE_BUS_DESTINATION: _last(name, ":")}
+        return None
+    return standard.MESSAGE_BUS_DESTINATION, _last(name, ":")
 
 
-def _function(params: Mapping[str, Any]) -> Mapping[str, str]:
+def _function(params: Params) -> Tag | None:
     name = params.get("FunctionName")
     match = _FUNCTION_NAME.match(name) if isinstance(name, str) else None
-    return {FUNCTION: match.group(1)} if match else _NOTHING
+    return (FUNCTION, match.group(1)) if match else None
 
 
 def _last(name: str, separator: str) -> str:
@@ -82,7 +84,7 @@ def _last(name: str, separator: str) -> str:
     return name.rpartition(separator)[2]
 
 
-_FINDERS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, str]]] = {
+_FINDERS: Mapping[str, Callable[[Params], Tag | None]] = {
     "s3": _bucket,
     "dynamodb": _table,
     "sqs": _queue,

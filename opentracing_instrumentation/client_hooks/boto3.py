@@ -1,7 +1,8 @@
 """boto3, botocore and aiobotocore: one client span for each API call, each action of a resource, each S3 transfer.
 
 ``BaseClient._make_api_call`` is what every method of every client calls, so also paginators, waiters and resources; it
-looks the method up at each call, so clients made before patching are traced. Retries are below it and stay one span.
+looks the method up at each call, so clients made before patching are traced. Retries are below it and stay one span;
+``AWSPreparedRequest.reset_stream`` is what each begins with, also where none of them ever gets a response.
 A presigned URL calls nothing and gets no span. A span ends when the response's headers and result are there: a
 streaming body may be read long after. ``ServiceAction.__call__`` is a resource's action, round the call that it makes.
 
@@ -16,11 +17,13 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 import types
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from typing import Any, ClassVar
 
+import opentracing
 from opentracing import Span, logs
 from opentracing.ext import tags as standard
 
@@ -33,7 +36,7 @@ from ..http_client import host_and_port, log_without_secrets
 from ..request_context import get_current_span
 from ..utils import child_span, peer_tags
 from ._aws_messages import extract_context, propagate
-from ._aws_targets import BUCKET, FUNCTION, TABLE, target_tags
+from ._aws_targets import BUCKET, FUNCTION, TABLE, target_tag
 
 __all__ = ["Boto3Patcher", "extract_context", "install_patches", "patcher", "reset_patches", "set_patcher"]
 
@@ -42,8 +45,8 @@ OPERATION = "aws.operation"
 REGION = "cloud.region"
 REQUEST_ID = "aws.request_id"
 
-#: The span of the API call that is being made.
-_calling: ContextVar[Span | None] = ContextVar("opentracing_instrumentation.boto3", default=None)
+#: What a request says of itself (AWS SDKs and Tools reference guide, "Retry behavior"), counted from one.
+_ATTEMPT = re.compile(r"\battempt=(\d+)")
 
 
 class Boto3Patcher(Patcher):
@@ -59,7 +62,7 @@ class Boto3Patcher(Patcher):
         standard.SPAN_KIND: "`client`",
         standard.COMPONENT: "`boto3`",
         SERVICE: "the service: `dynamodb`, `s3`, ...",
-        OPERATION: "the operation as in the API's reference: `PutItem`; not on transfers",
+        OPERATION: "the operation as in the API's reference: `PutItem`; for a transfer, the function",
         REGION: "the client's region",
         REQUEST_ID: "the request id of the response, of an error as well",
         standard.HTTP_STATUS_CODE: "the response's status, of an error as well",
@@ -97,40 +100,36 @@ class Boto3Patcher(Patcher):
         activate=True,
     )
     def api_call(self, client: Any, operation_name: str, api_params: Any) -> Generator[Span, Any, None]:
-        service, tags = _client_tags(client, operation_name)
-        if isinstance(api_params, dict):
-            tags.update(target_tags(service, api_params))
-        span = child_span(_operation("client", service, operation_name), tags)
+        service, name, tags = _meaning("client", client, operation_name)
+        target = target_tag(service, api_params)
+        if target:
+            tags[target[0]] = target[1]
+        span = child_span(name, tags)
         if CONFIG.aws_propagation:
             try:
                 propagate(span, service, operation_name, api_params)
             except Exception as error:
                 report("putting the span context into messages", error)
-        outer = _calling.get()
-        _calling.set(span)
-        try:
-            yield from self._followed(span)
-        finally:
-            _calling.set(outer)
+        yield from self._followed(span)
 
-    @trace("botocore.endpoint:Endpoint._update_retries_context")
-    def attempt(self, endpoint: Any, attempt: int) -> None:
-        span = _calling.get()
-        if span is not None and attempt > 1:
-            span.set_tag(HTTP_RESEND_COUNT, attempt - 1)
+    @trace("botocore.awsrequest:AWSPreparedRequest.reset_stream")
+    def send_again(self, request: Any) -> None:
+        attempt = _ATTEMPT.search(str(request.headers.get("amz-sdk-request")))
+        span = opentracing.tracer.active_span
+        if attempt and span is not None:
+            span.set_tag(HTTP_RESEND_COUNT, int(attempt.group(1)))
 
     @trace("boto3.resources.action:ServiceAction.__call__", activate=True)
     def action(self, action: Any, parent: Any) -> Generator[Span, Any, None]:
-        operation_name = action._action_model.request.operation
-        service, tags = _client_tags(parent.meta.client, operation_name)
-        yield from self._followed(child_span(_operation("resource", service, operation_name), tags))
+        _, name, tags = _meaning("resource", parent.meta.client, action._action_model.request.operation)
+        yield from self._followed(child_span(name, tags))
 
     def transfer(self, function: str, client: Any, Bucket: Any = None) -> Generator[Span, Any, None]:  # noqa: N803
         """Describe a call of one of the S3 functions."""
-        service, tags = _client_tags(client, None)
+        _, name, tags = _meaning("client", client, function)
         if isinstance(Bucket, str):
             tags[BUCKET] = Bucket
-        yield from self._followed(child_span(f"boto3:client:{service}:{function}", tags))
+        yield from self._followed(child_span(name, tags))
 
     @replace("s3transfer.futures:BoundedExecutor.submit")
     def submit(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,7 +155,8 @@ class Boto3Patcher(Patcher):
             span: the span.
             response: what a method of a client returns, or the ``response`` of a ``ClientError``.
         """
-        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
+        metadata = response.get("ResponseMetadata")
+        request_id = metadata and metadata.get("RequestId")
         if request_id:
             span.set_tag(REQUEST_ID, request_id)
 
@@ -182,8 +182,8 @@ class Boto3Patcher(Patcher):
         """
 
         def describe(*_: Any, **__: Any) -> Generator[Span, Any, None]:
-            tags = _tags_of_client(service_name, None, None, None, False).copy()
-            yield from self._followed(child_span(f"boto3:{kind}:{service_name}:{operation_name}", tags))
+            name, tags = _described(kind, service_name, operation_name, None, None, False)
+            yield from self._followed(child_span(name, tags.copy()))
 
         return instrument(original_func, FlowDescription(describe, "perform_call", activate=True))(*args, **kwargs)
 
@@ -199,9 +199,10 @@ class Boto3Patcher(Patcher):
             self._tag_response(span, response)
 
     def _tag_response(self, span: Span, response: Any) -> None:
-        if isinstance(response, dict):
+        metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+        if metadata:
             self.set_request_id_tag(span, response)
-            status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
+            status = metadata.get("HTTPStatusCode")
             if status is not None:
                 span.set_tag(standard.HTTP_STATUS_CODE, status)
 
@@ -233,37 +234,31 @@ def _log_without_values(span: Span, error: Exception) -> bool:
     return True
 
 
-def _client_tags(client: Any, operation_name: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the name of a client's service, and the tags of its calls in a dict of the caller's own."""
+def _meaning(kind: str, client: Any, operation: str) -> tuple[str, str, dict[str, Any]]:
+    """Return the service of a client, the name of the span of a call, and its tags in a dict of the caller's own."""
     meta = client.meta
     service = meta.service_model.service_name
-    tags = _tags_of_client(service, meta.region_name, meta.endpoint_url, operation_name, CONFIG.legacy_peer_tags)
-    return service, tags.copy()
+    name, tags = _described(kind, service, operation, meta.region_name, meta.endpoint_url, CONFIG.legacy_peer_tags)
+    return service, name, tags.copy()
 
 
 @functools.lru_cache(maxsize=1024)
-def _tags_of_client(
-    service: str, region: str | None, endpoint_url: str | None, operation_name: str | None, _legacy_peer_tags: bool
-) -> dict[str, Any]:
+def _described(
+    kind: str, service: str, operation: str, region: str | None, endpoint_url: str | None, _legacy_peer_tags: bool
+) -> tuple[str, dict[str, Any]]:
+    from botocore import xform_name
+
     tags: dict[str, Any] = {
         standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
         standard.COMPONENT: "boto3",
         SERVICE: service,
+        OPERATION: operation,
     }
-    if operation_name:
-        tags[OPERATION] = operation_name
     if region:
         tags[REGION] = region
     if endpoint_url:
         tags.update(peer_tags(*host_and_port(endpoint_url)))
-    return tags
-
-
-@functools.lru_cache(maxsize=1024)
-def _operation(kind: str, service: str, operation_name: str) -> str:
-    from botocore import xform_name
-
-    return f"boto3:{kind}:{service}:{xform_name(operation_name)}"
+    return f"boto3:{kind}:{service}:{xform_name(operation)}", tags
 
 
 _carrying = Description(get_current_span, "s3transfer.futures:BoundedExecutor.submit")

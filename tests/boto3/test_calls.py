@@ -308,6 +308,6 @@ def test_perform_call_makes_a_span_of_any_function(tracer: MockTracer, spans: Sp
 
     result = hook.patcher.perform_call(function, "client", "glacier", "fetch", 1, word="x")
     assert result == {**response, "got": (1, "x")}
-    tags = {"span.kind": "client", "component": "boto3", "boto3.service_name": "glacier"}
+    tags = {"span.kind": "client", "component": "boto3", "boto3.service_name": "glacier", "aws.operation": "fetch"}
     told = {**tags, "aws.request_id": "7", "http.status_code": 200}
     assert spans() == [{"operation": "boto3:client:glacier:fetch", "parent": None, "tags": told}]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opentracing_instrumentation.client_hooks._aws_targets import target_tags
+from opentracing_instrumentation.client_hooks._aws_targets import target_tag
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 ARN = "arn:aws:{}:eu-west-1:123456789012:{}"
@@ -42,7 +42,9 @@ ARN = "arn:aws:{}:eu-west-1:123456789012:{}"
         ("lambda", {"FunctionName": ARN.format("lambda", "function:resize:7")}, {"faas.invoked_name": "resize"}),
         ("lambda", {"FunctionName": 7}, {}),
         ("kms", {"KeyId": "k"}, {}),
+        ("s3", None, {}),
     ],
 )
 def test_a_call_is_tagged_with_what_it_is_about(service: str, params: Any, expected: dict[str, str]) -> None:
-    assert target_tags(service, params) == expected
+    tag = target_tag(service, params)
+    assert dict([tag] if tag else []) == expected

@@ -40,9 +40,7 @@ def acted(at: Any, service: str, operation: str, response: Any = None, **tags: A
 
 def transferred(at: Any, function: str, bucket: str, **tags: Any) -> Told:
     """The span of one of S3's transfer functions."""
-    told = called(at, "s3", function, **{"aws.s3.bucket": bucket}, **tags)
-    del told["tags"]["aws.operation"]
-    return told
+    return called(at, "s3", function, **{"aws.s3.bucket": bucket}, **tags)
 
 
 def without_ids(told: list[Told]) -> list[Told]:
