@@ -86,7 +86,7 @@ SETTINGS: Mapping[str, Setting] = {
         "Patterns (fnmatch, any case) of query parameters whose values never reach a tag.",
     ),
     "capture_sql_parameters": Setting(
-        _FLAG, False, "Tag SQL spans with the statement's bound parameters (they are your users' data)."
+        _FLAG, False, "Tag SQL spans with the statement's bound parameters, and log the database's errors in full."
     ),
     "legacy_peer_tags": Setting(_FLAG, False, "Put any host, even a name, into peer.ipv4, as versions before 4.0 did."),
     "nest_driver_spans": Setting(

@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import opentracing
-from opentracing import Format, Span, UnsupportedFormatException, logs
+from opentracing import Format, Span, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
 from ._core.safety import report
 from ._core.tags import PEER_HOST_IPV6, redact_url
 from .config import CONFIG
 from .interceptors import ClientInterceptors
-from .utils import peer_tags, start_child_span
+from .utils import log_error, peer_tags, start_child_span
 
 __all__ = [
     "HOST_PORT_RE",
@@ -126,15 +126,7 @@ def log_without_secrets(span: Span, error: BaseException) -> bool:
     clean = without_secrets(message)
     if clean == message:
         return False
-    span.set_tag(standard.ERROR, True)
-    span.log_kv(
-        {
-            logs.EVENT: standard.ERROR,
-            logs.MESSAGE: clean,
-            logs.ERROR_KIND: type(error),
-            logs.STACK: error.__traceback__,
-        }
-    )
+    log_error(span, error, clean)
     return True
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import opentracing
-from opentracing import Span, Tracer
+from opentracing import Span, Tracer, logs
 from opentracing.ext import tags as standard
 
 from ._core.tags import peer_host_tag
@@ -46,6 +46,25 @@ def child_span(operation_name: str, tags: dict[str, Any] | None = None) -> Span:
         operation_name=operation_name,
         child_of=None if parent is None else parent.context,
         tags=tags,
+    )
+
+
+def log_error(span: Span, error: BaseException, message: str) -> None:
+    """Mark a span as failed and log the error as ``with span:`` does, with another message and without the error.
+
+    Args:
+        span: the span.
+        error: what was raised; its own message says what a span must not.
+        message: what may be said.
+    """
+    span.set_tag(standard.ERROR, True)
+    span.log_kv(
+        {
+            logs.EVENT: standard.ERROR,
+            logs.MESSAGE: message,
+            logs.ERROR_KIND: type(error),
+            logs.STACK: error.__traceback__,
+        }
     )
 
 

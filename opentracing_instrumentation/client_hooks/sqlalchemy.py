@@ -24,6 +24,7 @@ from .._core.tags import redact_query
 from ..config import CONFIG
 from ..utils import child_span
 from . import _sql_events
+from ._sql_errors import log_without_values
 
 _FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
@@ -44,7 +45,7 @@ class SQLAlchemyPatcher(Patcher):
         standard.DATABASE_INSTANCE: "the engine's URL, its password and secret query parameters masked",
         standard.DATABASE_STATEMENT: "the statement as it is sent to the driver; bound parameters are not captured",
     }
-    settings = ("secret_query_parameters", "nest_driver_spans")
+    settings = ("secret_query_parameters", "capture_sql_parameters", "nest_driver_spans")
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")
@@ -78,8 +79,11 @@ class SQLAlchemyPatcher(Patcher):
         """Finish the span of a statement that failed."""
         guard = _ended(exception_context.execution_context)
         if guard:
-            error = exception_context.original_exception
-            guard.release().__exit__(type(error), error, error.__traceback__)
+            span, error = guard.release(), exception_context.original_exception
+            if log_without_values(span, error, exception_context.parameters):
+                span.finish()
+            else:
+                span.__exit__(type(error), error, error.__traceback__)
 
 
 class _Guard:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from opentracing import Span, logs
+from opentracing import Span
 from opentracing.ext import tags as standard
 
 from .._core.calls import idle
@@ -31,7 +31,7 @@ from .._core.safety import report
 from .._core.tags import PEER_HOST_IPV6
 from ..config import CONFIG
 from ..request_context import current_span
-from ..utils import child_span, peer_tags
+from ..utils import child_span, log_error, peer_tags
 from ._redis_commands import (
     CHANNELED,
     KEYED,
@@ -320,8 +320,7 @@ class _Discreet:
         if message == full:
             self._span.__exit__(kind, error, trace)
             return
-        self._span.set_tag(standard.ERROR, True)
-        self._span.log_kv({logs.EVENT: standard.ERROR, logs.MESSAGE: message, logs.ERROR_KIND: kind, logs.STACK: trace})
+        log_error(self._span, error, message)
         self.finish()
 
 

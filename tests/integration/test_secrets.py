@@ -85,6 +85,8 @@ def test_of_postgresql(
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s", (SECRET,))
         cursor.executemany("SELECT %(value)s", [{"value": SECRET}])
+        with pytest.raises(psycopg2.errors.UndefinedColumn):
+            cursor.execute("SELECT nothing WHERE 'x' = %s", (SECRET,))
     connection.close()
     assert spans() > len(attempts) + 3
 
@@ -100,6 +102,8 @@ def test_of_mysql(spans: Callable[[], int], service: Callable[[str], Any]) -> No
     connection = MySQLdb.connect(host=my.host, port=my.port, user=my.user, password=my.password)
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s", (SECRET,))
+        with pytest.raises(MySQLdb.ProgrammingError):
+            cursor.execute("SELECT nonsense nonsense %s", (SECRET,))
     connection.close()
     assert spans() > 3
 
@@ -174,7 +178,8 @@ def test_of_aws(spans: Callable[[], int], service: Callable[[str], Any]) -> None
     with pytest.raises(botocore.exceptions.ClientError):
         table.put_item(TableName="missing", Item={"password": {"S": SECRET}})
     storage = session.client("s3", endpoint_url=service("moto").url)
-    storage.create_bucket(Bucket="secrets", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    with contextlib.suppress(storage.exceptions.BucketAlreadyOwnedByYou):
+        storage.create_bucket(Bucket="secrets", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     storage.put_object(Bucket="secrets", Key="key", Body=SECRET.encode())
     storage.generate_presigned_url("get_object", {"Bucket": "secrets", "Key": "key"})
     with pytest.raises(botocore.exceptions.EndpointConnectionError):
