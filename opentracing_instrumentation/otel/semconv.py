@@ -1,0 +1,588 @@
+"""Tags of OpenTracing as attributes of OpenTelemetry's semantic conventions: one table, and the rules that it names.
+
+Each tag that hooks, middleware or OpenTracing's own list know has a line in :data:`TABLE`: what becomes of it by the
+conventions of today (``stable``; https://opentelemetry.io/docs/specs/semconv/, 1.44.0) and by those of before their
+first stable release (``old``); ``dup`` is both. A tag without a line is an attribute of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from opentelemetry.trace import SpanKind
+from opentracing.ext import tags as standard
+
+from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
+from .names import span_name
+from .statements import summarize
+from .values import attempt, plain
+
+if TYPE_CHECKING:
+    from .span import Span
+
+_KINDS = {
+    standard.SPAN_KIND_RPC_CLIENT: SpanKind.CLIENT,
+    standard.SPAN_KIND_RPC_SERVER: SpanKind.SERVER,
+    standard.SPAN_KIND_PRODUCER: SpanKind.PRODUCER,
+    standard.SPAN_KIND_CONSUMER: SpanKind.CONSUMER,
+    "internal": SpanKind.INTERNAL,
+}
+_SERVING = (SpanKind.SERVER, SpanKind.CONSUMER)
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
+_SYSTEMS = {
+    "postgres": "postgresql",
+    "mssql": "microsoft.sql_server",
+    "oracle": "oracle.db",
+    "db2": "ibm.db2",
+    "sql": "other_sql",
+}
+#: By the name of an AWS service: the messaging system, and what its operations do with messages.
+_AWS_MESSAGING = {"sqs": "aws_sqs", "sns": "aws.sns"}
+_MESSAGE_OPERATIONS = {
+    "SendMessage": "send",
+    "SendMessageBatch": "send",
+    "Publish": "send",
+    "PublishBatch": "send",
+    "ReceiveMessage": "receive",
+    "DeleteMessage": "settle",
+    "DeleteMessageBatch": "settle",
+}
+
+
+#: Adds to a translation what the value of a tag means.
+Rule = Callable[["Translation", Any], None]
+
+
+class Translation(Mapping[str, Any]):
+    """The attributes for the tags of a span, worked out when somebody asks for them: nobody does if it is sampled out.
+
+    Args:
+        rules: what becomes of each tag.
+        operation: the name that the span was given.
+        kind: the span's.
+        tags: the tags.
+    """
+
+    __slots__ = ("_is_made", "_rules", "is_error", "kind", "made", "operation", "tags")
+
+    def __init__(
+        self, rules: Mapping[str, Rule | str], operation: str, kind: SpanKind, tags: Mapping[str, Any]
+    ) -> None:
+        self._rules = rules
+        self._is_made = False
+        #: The attributes that there are by now.
+        self.made: dict[str, Any] = {}
+        self.operation = operation
+        self.kind = kind
+        self.tags = tags
+        #: Whether the tags say that the span failed, or not; ``None`` if they don't say.
+        self.is_error: bool | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes."""
+        made = self.made
+        if not self._is_made:
+            self._is_made = True
+            rules = self._rules
+            for tag, value in self.tags.items():
+                rule = rules.get(tag)
+                if isinstance(rule, str):
+                    made[rule] = value if type(value) is str else plain(value)
+                elif rule is None:
+                    made[str(tag)] = value if type(value) is str else plain(value)
+                else:
+                    rule(self, value)
+        return made
+
+    def __getitem__(self, name: str) -> Any:
+        return self.attributes()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.attributes())
+
+    def __len__(self) -> int:
+        return len(self.attributes())
+
+    def items(self) -> Any:
+        return self.attributes().items()
+
+
+class Target(NamedTuple):
+    """What becomes of a tag by the conventions of today and by the old ones: an attribute's name, a rule or nothing."""
+
+    stable: str | Rule | None
+    old: str | Rule | None
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _both(first: str | Rule | None, second: str | Rule | None) -> str | Rule:
+    if first == second or second is None:
+        return first or _nothing
+    one, other = _as_rule(first), _as_rule(second)
+
+    def both(span: Translation, value: Any) -> None:
+        one(span, value)
+        other(span, value)
+
+    return both
+
+
+def _as_rule(target: str | Rule | None) -> Rule:
+    if target is None:
+        return _nothing
+    if not isinstance(target, str):
+        return target
+
+    def put(span: Translation, value: Any) -> None:
+        span.made[target] = plain(value)
+
+    return put
+
+
+# Any span
+
+
+def _span_kind(span: Translation, value: Any) -> None:
+    if kind_of(value) is None:
+        span.made[standard.SPAN_KIND] = plain(value)
+
+
+def kind_of(value: Any) -> SpanKind | None:
+    """Return the kind of span that a value of the tag ``span.kind`` means."""
+    return _KINDS.get(value) if isinstance(value, str) else None
+
+
+def _error(span: Translation, value: Any) -> None:
+    span.is_error = value.lower() not in ("false", "0", "") if isinstance(value, str) else bool(value)
+
+
+def _integer(name: str) -> Rule:
+    def put(span: Translation, value: Any) -> None:
+        span.made[name] = value if type(value) is int else attempt(int, value)
+
+    return put
+
+
+# Peers
+
+
+def _address(value: Any) -> str:
+    return str(ip_address(value)) if isinstance(value, int) else str(plain(value))
+
+
+def _host(span: Translation, value: Any) -> None:
+    if span.kind in _SERVING:
+        span.made["client.address"] = attempt(_address, value)
+    else:
+        span.made["server.address"] = attempt(_address, value)
+
+
+def _ip(span: Translation, value: Any) -> None:
+    address = attempt(_address, value)
+    span.made.setdefault("client.address" if span.kind in _SERVING else "server.address", address)
+    if standard.PEER_HOSTNAME in span.tags:
+        span.made["network.peer.address"] = address
+
+
+def _port(span: Translation, value: Any) -> None:
+    name = "client.port" if span.kind in _SERVING else "server.port"
+    span.made[name] = value if type(value) is int else attempt(int, value)
+
+
+def _old_host(span: Translation, value: Any) -> None:
+    span.made["net.peer.name"] = attempt(_address, value)
+
+
+def _old_ip(span: Translation, value: Any) -> None:
+    address = attempt(_address, value)
+    if span.kind in _SERVING or standard.PEER_HOSTNAME in span.tags:
+        span.made["net.peer.ip"] = address
+    else:
+        span.made["net.peer.name"] = address
+
+
+# HTTP
+
+
+def _http_method(span: Translation, value: Any) -> None:
+    if value in _METHODS:
+        span.made["http.request.method"] = value
+        return
+    method = str(plain(value))
+    if method.upper() in _METHODS:
+        span.made["http.request.method"] = method.upper()
+    else:
+        span.made["http.request.method"] = "_OTHER"
+    span.made["http.request.method_original"] = method
+
+
+def _http_url(span: Translation, value: Any) -> None:
+    if span.kind is not SpanKind.SERVER:
+        span.made["url.full"] = plain(value)
+        return
+    scheme, authority, path, query = _parts(str(plain(value)))
+    if scheme:
+        span.made["url.scheme"] = scheme
+    span.made["url.path"] = path
+    if query:
+        span.made["url.query"] = query
+    host, port = _host_and_port(authority, scheme)
+    if host:
+        span.made["server.address"] = host
+    if port:
+        span.made["server.port"] = port
+
+
+def _old_http_url(span: Translation, value: Any) -> None:
+    span.made["http.url"] = plain(value)
+    if span.kind is SpanKind.SERVER:
+        scheme, authority, path, query = _parts(str(plain(value)))
+        span.made["http.target"] = f"{path}?{query}" if query else path
+        if scheme:
+            span.made["http.scheme"] = scheme
+        if authority:
+            span.made["http.host"] = authority
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    url = url.partition("#")[0]
+    rest, _, query = url.partition("?")
+    scheme, separator, rest = rest.rpartition("://")
+    authority, slash, path = rest.partition("/") if separator else ("", "", rest)
+    return scheme, authority, slash + path or "/", query
+
+
+@lru_cache(maxsize=1024)
+def _host_and_port(authority: str, scheme: str) -> tuple[str | None, int | None]:
+    try:
+        parts = urlsplit(f"//{authority}")
+        port = parts.port
+    except ValueError:
+        return authority or None, None
+    return parts.hostname, port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(scheme)
+
+
+def _http_status(span: Translation, value: Any) -> None:
+    status = value if type(value) is int else attempt(int, value)
+    span.made["http.response.status_code"] = status
+    if _is_failure(status, span):
+        span.made.setdefault("error.type", str(status))
+
+
+def _old_http_status(span: Translation, value: Any) -> None:
+    span.made["http.status_code"] = status = value if type(value) is int else attempt(int, value)
+    _is_failure(status, span)
+
+
+def _is_failure(status: Any, span: Translation) -> bool:
+    """Tell whether a status is an error, of which a server has fewer, and have the span say so."""
+    is_failure = type(status) is int and status >= (500 if span.kind is SpanKind.SERVER else 400)
+    if is_failure:
+        span.is_error = True
+    return is_failure
+
+
+# Databases
+
+
+def _db_type(span: Translation, value: Any) -> None:
+    system = plain(value)
+    span.made["db.system.name"] = _SYSTEMS.get(system, system) if isinstance(system, str) else system
+    operation = _operation(span)
+    if operation:
+        span.made["db.operation.name"] = operation
+
+
+def _old_db_type(span: Translation, value: Any) -> None:
+    span.made["db.system"] = plain(value)
+    operation = _operation(span)
+    if operation:
+        span.made["db.operation"] = operation
+
+
+def _operation(span: Translation) -> str | None:
+    """Return the operation of a span of a database that has no statement: a command of Redis, or a commit."""
+    prefix, _, name = span.operation.partition(":")
+    if prefix == "redis":
+        commands = span.tags.get("redis.commands")
+        if isinstance(commands, str) and commands:
+            first, *others = commands.split(", ")
+            return f"{name} {first}" if all(other == first for other in others) else name
+        return name
+    return {"commit": "COMMIT", "rollback": "ROLLBACK", "begin-trans": "BEGIN"}.get(name)
+
+
+def _db_instance(span: Translation, value: Any) -> None:
+    database, host, port, _ = _database(str(plain(value)))
+    if database:
+        span.made["db.namespace"] = database
+    if host:
+        span.made["server.address"] = host
+    if port:
+        span.made["server.port"] = port
+
+
+def _old_db_instance(span: Translation, value: Any) -> None:
+    if span.tags.get(standard.DATABASE_TYPE) == "redis":
+        span.made["db.redis.database_index"] = attempt(int, value)
+        return
+    database, host, port, user = _database(str(plain(value)))
+    named = {"db.name": database, "net.peer.name": host, "net.peer.port": port, "db.user": user}
+    span.made.update({name: part for name, part in named.items() if part})
+
+
+@lru_cache(maxsize=1024)
+def _database(instance: str) -> tuple[str, str | None, int | None, str | None]:
+    """Return database, host, port and user of a database's name, or of its URL as SQLAlchemy writes it."""
+    if "://" not in instance:
+        return instance, None, None, None
+    try:
+        parts = urlsplit(instance)
+        return parts.path[1:], parts.hostname, parts.port, parts.username
+    except ValueError:
+        return instance, None, None, None
+
+
+_PROCEDURE = "sproc:"
+
+
+def _statement(span: Translation, value: Any) -> None:
+    text = str(plain(value))
+    if text.startswith(_PROCEDURE):
+        procedure = text[len(_PROCEDURE) :]
+        span.made["db.stored_procedure.name"] = procedure
+        span.made["db.operation.name"] = "CALL"
+        span.made["db.query.summary"] = f"CALL {procedure}"
+        return
+    span.made["db.query.text"] = text
+    if span.tags.get(standard.DATABASE_TYPE) == "redis":
+        return
+    operation, summary = summarize(text)
+    if operation:
+        span.made["db.operation.name"] = operation
+        span.made["db.query.summary"] = summary
+
+
+def _old_statement(span: Translation, value: Any) -> None:
+    span.made["db.statement"] = text = str(plain(value))
+    if span.tags.get(standard.DATABASE_TYPE) != "redis":
+        operation = "CALL" if text.startswith(_PROCEDURE) else summarize(text).operation
+        if operation:
+            span.made["db.operation"] = operation
+
+
+def _db_status(span: Translation, value: Any) -> None:
+    span.made["db.response.status_code"] = span.made["error.type"] = str(plain(value))
+
+
+def _batch_size(span: Translation, value: Any) -> None:
+    size = attempt(int, value)
+    if size != 1:
+        span.made["db.operation.batch.size"] = size
+
+
+# Messages
+
+
+def _destination(span: Translation, value: Any) -> None:
+    span.made["messaging.destination.name"] = plain(value)
+    system = _messaging_system(span)
+    if system:
+        span.made["messaging.system"] = system
+    name, operation = _message_operation(span)
+    if name:
+        span.made["messaging.operation.name"] = name
+    if operation:
+        span.made["messaging.operation.type"] = operation
+
+
+def _old_destination(span: Translation, value: Any) -> None:
+    span.made["messaging.destination"] = plain(value)
+    system = _messaging_system(span)
+    if system:
+        span.made["messaging.system"] = system
+
+
+def _messaging_system(span: Translation) -> str | None:
+    service = span.tags.get("boto3.service_name")
+    if service is not None:
+        return _AWS_MESSAGING.get(service)
+    return "redis" if span.tags.get(standard.DATABASE_TYPE) == "redis" else None
+
+
+def _message_operation(span: Translation) -> tuple[str | None, str | None]:
+    """Return name and type of what a span does with messages."""
+    operation = span.tags.get("aws.operation")
+    if operation is not None:
+        return operation, _MESSAGE_OPERATIONS.get(operation)
+    if span.kind is SpanKind.CONSUMER:
+        return "process", "process"
+    if span.kind is SpanKind.PRODUCER or span.operation in ("redis:PUBLISH", "redis:SPUBLISH"):
+        return "publish", "send"
+    return None, None
+
+
+def _task_name(span: Translation, value: Any) -> None:
+    span.made["celery.task_name"] = plain(value)
+    span.made["messaging.system"] = "celery"
+    name, operation = _message_operation(span)
+    if name:
+        span.made["messaging.operation.name"] = name
+        span.made["messaging.operation.type"] = operation
+
+
+# AWS
+
+
+def _aws_service(span: Translation, value: Any) -> None:
+    span.made["rpc.system.name"] = "aws-api"
+    operation = span.tags.get("aws.operation")
+    if operation:
+        span.made["rpc.method"] = f"{value}/{operation}"
+    if value == "dynamodb":
+        span.made["db.system.name"] = "aws.dynamodb"
+        if operation:
+            span.made["db.operation.name"] = operation
+
+
+def _old_aws_service(span: Translation, value: Any) -> None:
+    span.made["rpc.system"] = "aws-api"
+    span.made["rpc.service"] = plain(value)
+    if value == "dynamodb":
+        span.made["db.system"] = "dynamodb"
+        if span.tags.get("aws.operation"):
+            span.made["db.operation"] = span.tags["aws.operation"]
+
+
+def _tables(span: Translation, value: Any) -> None:
+    _old_tables(span, value)
+    tables = span.made["aws.dynamodb.table_names"]
+    if len(tables) == 1:
+        span.made["db.collection.name"] = tables[0]
+
+
+def _old_tables(span: Translation, value: Any) -> None:
+    span.made["aws.dynamodb.table_names"] = tuple(str(plain(value)).split(","))
+
+
+def _same(tag: str) -> Target:
+    return Target(tag, tag)
+
+
+#: What becomes of each tag.
+TABLE: Mapping[str, Target] = {
+    standard.SPAN_KIND: Target(_span_kind, _span_kind),
+    standard.ERROR: Target(_error, _error),
+    standard.COMPONENT: _same(standard.COMPONENT),
+    standard.SAMPLING_PRIORITY: _same(standard.SAMPLING_PRIORITY),
+    standard.PEER_SERVICE: Target("service.peer.name", "peer.service"),
+    standard.PEER_HOSTNAME: Target(_host, _old_host),
+    standard.PEER_HOST_IPV4: Target(_ip, _old_ip),
+    PEER_HOST_IPV6: Target(_ip, _old_ip),
+    standard.PEER_PORT: Target(_port, _integer("net.peer.port")),
+    standard.PEER_ADDRESS: _same(standard.PEER_ADDRESS),
+    standard.HTTP_METHOD: Target(_http_method, "http.method"),
+    standard.HTTP_URL: Target(_http_url, _old_http_url),
+    standard.HTTP_STATUS_CODE: Target(_http_status, _old_http_status),
+    HTTP_RESEND_COUNT: Target(_integer("http.request.resend_count"), _integer("http.resend_count")),
+    "http.queue_time": _same("http.queue_time"),
+    "websocket.close_code": _same("websocket.close_code"),
+    standard.DATABASE_TYPE: Target(_db_type, _old_db_type),
+    standard.DATABASE_INSTANCE: Target(_db_instance, _old_db_instance),
+    standard.DATABASE_STATEMENT: Target(_statement, _old_statement),
+    standard.DATABASE_USER: Target(None, "db.user"),
+    "db.response.status_code": Target(_db_status, "db.response.status_code"),
+    "sql": Target(_statement, _old_statement),
+    "sql.params": _same("sql.params"),
+    "sql.conn": _same("sql.conn"),
+    "sql.cursor": _same("sql.cursor"),
+    "redis.key": _same("redis.key"),
+    "redis.ttl": _same("redis.ttl"),
+    "redis.commands": _same("redis.commands"),
+    "redis.command_count": Target(_batch_size, "db.redis.pipeline_length"),
+    standard.MESSAGE_BUS_DESTINATION: Target(_destination, _old_destination),
+    "celery.task_name": Target(_task_name, "celery.task_name"),
+    "celery.task_id": Target("messaging.message.id", "messaging.message.id"),
+    "celery.retries": _same("celery.retries"),
+    "celery.state": _same("celery.state"),
+    "celery.queue_time": _same("celery.queue_time"),
+    "boto3.service_name": Target(_aws_service, _old_aws_service),
+    "aws.operation": Target(None, "rpc.method"),
+    "aws.request_id": _same("aws.request_id"),
+    "aws.s3.bucket": _same("aws.s3.bucket"),
+    "aws.dynamodb.table": Target(_tables, _old_tables),
+    "cloud.region": _same("cloud.region"),
+    "faas.invoked_name": _same("faas.invoked_name"),
+}
+
+#: The schema that the attributes follow, by the conventions asked for.
+SCHEMAS = {
+    "stable": "https://opentelemetry.io/schemas/1.44.0",
+    "old": "https://opentelemetry.io/schemas/1.11.0",
+    "dup": "https://opentelemetry.io/schemas/1.44.0",
+}
+
+
+class Conventions:
+    """The rules in force for one tracer.
+
+    Args:
+        semconv: ``"stable"``, ``"old"`` or ``"dup"``.
+        names: ``"semconv"`` to name the spans of hooks by the conventions, ``"opentracing"`` to leave names alone.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+
+    def __init__(self, semconv: str = "stable", names: str = "semconv") -> None:
+        if semconv not in SCHEMAS:
+            raise ValueError(f"semconv = {semconv!r}: accepted are {', '.join(map(repr, SCHEMAS))}")
+        if names not in ("semconv", "opentracing"):
+            raise ValueError(f"names = {names!r}: accepted are 'semconv', 'opentracing'")
+        self.schema_url = SCHEMAS[semconv]
+        self._names_spans = names == "semconv"
+        self._has_error_type = semconv != "old"
+        self._rules: dict[str, Rule | str] = {}
+        for tag, (stable, old) in TABLE.items():
+            self._rules[tag] = {"stable": stable, "old": old}.get(semconv) or _nothing
+            if semconv == "dup":
+                self._rules[tag] = _both(stable, old)
+
+    def begin(self, operation: str, tags: Mapping[str, Any]) -> tuple[str, Translation]:
+        """Return a span's name, and its kind and attributes, for the name and the tags that it begins with."""
+        kind = kind_of(tags.get(standard.SPAN_KIND)) or SpanKind.INTERNAL
+        if kind is not SpanKind.INTERNAL:
+            kind = _kind_of_hook(kind, tags)
+            if self._names_spans:
+                return span_name(operation, tags), Translation(self._rules, operation, kind, tags)
+        return operation, Translation(self._rules, operation, kind, tags)
+
+    def tell(self, span: Span, tag: str, value: Any) -> None:
+        """Tell a span that has begun of a tag."""
+        if tag == standard.SPAN_KIND:  # too late to be more than an attribute
+            span.tell({tag: plain(value)})
+            return
+        translation = Translation(self._rules, "", span.kind, {tag: value})
+        span.tell(translation.attributes(), translation.is_error)
+
+    def tell_error_type(self, span: Span, name: str) -> None:
+        """Tell a span the type of the error that it failed with."""
+        if self._has_error_type:
+            span.tell({"error.type": name})
+
+
+def _kind_of_hook(kind: SpanKind, tags: Mapping[str, Any]) -> SpanKind:
+    """Return the kind by the conventions: OpenTracing's hooks take a message's sender for any other client."""
+    if tags.get(standard.COMPONENT) == "Celery":
+        return SpanKind.PRODUCER if kind is SpanKind.CLIENT else SpanKind.CONSUMER
+    if "boto3.service_name" in tags and tags["boto3.service_name"] in _AWS_MESSAGING:
+        return SpanKind.PRODUCER if _MESSAGE_OPERATIONS.get(tags.get("aws.operation", "")) == "send" else kind
+    return kind

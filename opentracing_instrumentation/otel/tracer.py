@@ -1,0 +1,237 @@
+"""OpenTelemetry as an OpenTracing tracer: on its API alone, with its context as the only stack."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import opentracing
+from opentelemetry import propagate
+from opentelemetry import trace as otel
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, TraceFlags
+from opentracing import Format, Reference, ReferenceType, UnsupportedFormatException
+from opentracing.ext import tags as standard
+
+from . import propagation
+from .scope import SPAN_KEY, Scope, ScopeManager, current_context
+from .semconv import Conventions
+from .span import Span, SpanContext
+from .values import nanoseconds
+
+_DISTRIBUTION = "opentracing_instrumentation"
+_UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
+
+
+class Tracer(opentracing.Tracer):  # type: ignore[misc]
+    """Begins OpenTelemetry's spans for whoever asks for OpenTracing's.
+
+    Spans of both worlds are each other's parents, in any nesting. Any thread may use it; so may tasks and greenlets.
+
+    Args:
+        tracer_provider: OpenTelemetry's provider; ``None`` for the global one, also if that is set later. An
+            OpenTelemetry tracer, or a tracer of ``opentelemetry-opentracing-shim``, is used as it is.
+        semconv: the conventions that tags are translated to: ``"stable"``, ``"old"``, or ``"dup"`` for both.
+        propagator: writes and reads TEXT_MAP and HTTP_HEADERS; ``None`` for OpenTelemetry's global one, which
+            ``OTEL_PROPAGATORS`` configures.
+        names: ``"semconv"`` names the spans of hooks by the conventions; ``"opentracing"`` leaves all names alone.
+
+    Raises:
+        ValueError: ``semconv`` or ``names`` is none of these.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: Any = None,
+        *,
+        semconv: str = "stable",
+        propagator: TextMapPropagator | None = None,
+        names: str = "semconv",
+    ) -> None:
+        super().__init__(ScopeManager(self))
+        #: The rules by which tags become attributes.
+        self.conventions = Conventions(semconv, names)
+        self._propagator = propagator
+        self._otel = _otel_tracer(tracer_provider, self.conventions.schema_url)
+
+    def unwrap(self) -> otel.Tracer:
+        """Return OpenTelemetry's tracer."""
+        return self._otel
+
+    def start_active_span(
+        self,
+        operation_name: str,
+        child_of: Any = None,
+        references: Any = None,
+        tags: dict[str, Any] | None = None,
+        start_time: float | None = None,
+        ignore_active_span: bool = False,
+        finish_on_close: bool = True,
+    ) -> Scope:
+        """Begin a span and make it current; see :meth:`start_span`.
+
+        Args:
+            finish_on_close: whether the span ends with the scope.
+        """
+        span = self.start_span(operation_name, child_of, references, tags, start_time, ignore_active_span)
+        return Scope(self._scope_manager, span, finish_on_close)
+
+    def start_span(
+        self,
+        operation_name: str | None = None,
+        child_of: Any = None,
+        references: Any = None,
+        tags: dict[str, Any] | None = None,
+        start_time: float | None = None,
+        ignore_active_span: bool = False,
+    ) -> Span:
+        """Begin a span.
+
+        Args:
+            operation_name: its name.
+            child_of: its parent, as span or context. One of another tracer's counts as none.
+            references: one or several; the first ``child_of``, else the first of all, is the parent. All but a
+                ``child_of`` parent become links.
+            tags: the tags to begin with. ``span.kind`` decides on OpenTelemetry's kind; a ``sampling.priority`` of 0
+                has nothing recorded, a greater one has a child recorded whatever its parent says.
+            start_time: in seconds since the epoch; now, if ``None``.
+            ignore_active_span: begin a trace where there is no reference, even if a span is current.
+        """
+        context, links = self._references(child_of, references)
+        if context is None:
+            context = Context() if ignore_active_span else current_context()
+        name = operation_name or ""
+        if not tags:
+            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, nanoseconds(start_time))
+            return Span(self, started, context)
+        if standard.SAMPLING_PRIORITY in tags:
+            context, dropped = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
+            if dropped is not None:
+                return Span(self, dropped, context)
+        name, translation = self.conventions.begin(name, tags)
+        started = self._otel.start_span(name, context, translation.kind, translation, links, nanoseconds(start_time))
+        span = Span(self, started, context)
+        if translation.is_error is not None and span.is_recording:
+            span.tell({}, translation.is_error)
+        return span
+
+    def _references(self, child_of: Any, references: Any) -> tuple[Context | None, list[Link]]:
+        """Return the context to begin a span in, if any reference decides on it, and its links."""
+        if references is None:
+            parent = None if child_of is None else _span_context(child_of)
+            return (None if parent is None else _below(parent)), []
+        return _linked(child_of, references)
+
+    def inject(self, span_context: Any, format: Any, carrier: Any) -> None:  # noqa: A002
+        """Put a span's context, baggage included, into a carrier.
+
+        Args:
+            span_context: the context, or the span. Another tracer's is not injected.
+            format: TEXT_MAP, HTTP_HEADERS, or BINARY: that takes a ``bytearray``, and is W3C's whatever the propagator.
+            carrier: takes items.
+
+        Raises:
+            UnsupportedFormatException: it is none of these formats.
+        """
+        if format not in self._supported_formats:
+            raise UnsupportedFormatException(format)
+        ours = _span_context(span_context)
+        if ours is None:
+            return
+        if format == Format.BINARY:
+            propagation.inject_binary(ours, carrier)
+        else:
+            propagation.inject(ours, carrier, self._propagator or propagate.get_global_textmap())
+
+    def extract(self, format: Any, carrier: Any) -> SpanContext | None:  # noqa: A002
+        """Return the span context that a carrier holds.
+
+        Returns:
+            the context; one without a span if there is only baggage; ``None`` if there is nothing, or nothing that can
+            be read.
+
+        Raises:
+            UnsupportedFormatException: ``format`` is none of :meth:`inject`'s.
+        """
+        if format not in self._supported_formats:
+            raise UnsupportedFormatException(format)
+        if format == Format.BINARY:
+            return propagation.extract_binary(carrier)
+        return propagation.extract(carrier, self._propagator or propagate.get_global_textmap())
+
+
+def _otel_tracer(provider: Any, schema_url: str) -> otel.Tracer:
+    if provider is not None and not hasattr(provider, "get_tracer"):
+        if hasattr(provider, "unwrap"):
+            provider = provider.unwrap()
+        if not hasattr(provider, "start_span"):
+            raise TypeError(f"tracer_provider: {provider!r} is neither a provider nor a tracer of OpenTelemetry's")
+        return provider  # type: ignore[no-any-return]
+    return otel.get_tracer(_DISTRIBUTION, version(_DISTRIBUTION), provider, schema_url)
+
+
+def _span_context(reference: Any) -> SpanContext | None:
+    """Return the context that a span or a context is, or ``None`` if OpenTelemetry does not know it."""
+    if isinstance(reference, opentracing.Span):
+        reference = reference.context
+    if isinstance(reference, SpanContext):
+        return reference
+    if hasattr(reference, "unwrap"):  # of the shim
+        reference = reference.unwrap()
+    if isinstance(reference, otel.Span):
+        reference = reference.get_span_context()
+    if isinstance(reference, otel.SpanContext):
+        return SpanContext(NonRecordingSpan(reference), Context())
+    return None
+
+
+def _below(parent: SpanContext) -> Context:
+    """Return the context to begin a child in: the current one, if the parent is the current span."""
+    current = current_context()
+    if not parent.is_of(current.get(SPAN_KEY)):
+        return parent.otel_context()
+    return parent.with_baggage(current) if parent.adds_baggage else current
+
+
+def _linked(child_of: Any, references: Any) -> tuple[Context | None, list[Link]]:
+    given: Iterable[Reference] = [references] if isinstance(references, Reference) else references
+    known = [(ReferenceType.CHILD_OF, _span_context(child_of))]
+    known += [(reference.type, _span_context(reference.referenced_context)) for reference in given]
+    found = [(kind, context) for kind, context in known if context is not None]
+    if not found:
+        return None, []
+    children = [pair for pair in found if pair[0] == ReferenceType.CHILD_OF]
+    parent = (children or found)[0]
+    links = [
+        Link(context.unwrap(), {"opentracing.ref_type": kind})
+        for kind, context in found
+        if (kind, context) != parent or kind != ReferenceType.CHILD_OF
+    ]
+    context = _below(parent[1])
+    for _, other in found:
+        context = other.with_baggage(context)
+    return context, links
+
+
+def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecordingSpan | None]:
+    """Return the context to begin a span of this priority in, or the span itself that is not recorded."""
+    parent = otel.get_current_span(context).get_span_context()
+    try:
+        wanted = float(priority) > 0
+    except (TypeError, ValueError):
+        return context, None
+    if not wanted:
+        return context, NonRecordingSpan(_with_flags(parent, _UNSAMPLED))
+    if parent.is_valid and not parent.trace_flags.sampled:
+        forced = NonRecordingSpan(_with_flags(parent, _SAMPLED))
+        return otel.set_span_in_context(forced, context), None
+    return context, None
+
+
+def _with_flags(parent: otel.SpanContext, flags: TraceFlags) -> otel.SpanContext:
+    trace_id = parent.trace_id or random.getrandbits(128)
+    span_id = parent.span_id or random.getrandbits(64)
+    return otel.SpanContext(trace_id, span_id, parent.is_remote, flags, parent.trace_state)
