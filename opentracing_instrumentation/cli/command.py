@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -60,3 +61,25 @@ def run_command(command: tuple[str, ...], **options: Any) -> None:
     from .run import run
 
     run(_plan(**options), command)
+
+
+@main.command()
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool, **options: Any) -> None:
+    """Tell what is traced here, and what is not and why.
+
+    Takes the options of `run`. The exit code is 1 when something asked for does not work.
+    """
+    from .doctor import examine
+    from .report import show
+    from .run import check_hooks
+
+    plan = _plan(**options)
+    check_hooks(plan)
+    diagnosis = examine(plan)
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_dict(), indent=2))
+    else:
+        show(diagnosis)
+    raise SystemExit(1 if diagnosis.problems else 0)

@@ -42,7 +42,7 @@ def _afterwards(function: Callable[..., Any], change: Callable[[Any], None]) -> 
 class WsgirefServer(Patcher):
     """The standard library's WSGI server, and Django's `runserver`, which is built on it."""
 
-    library = "wsgiref"
+    library, supports = "wsgiref", "part of Python"
 
     @replace("wsgiref.simple_server:WSGIServer.set_app")
     def set_app(self, original: Any) -> Any:

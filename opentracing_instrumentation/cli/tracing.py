@@ -40,9 +40,14 @@ def start(plan: Plan) -> None:
         Exception: what the tracer's factory, or importing it, raises.
     """
     for hook in hooks():
-        if plan.wants(hook.name) and hook.name not in CONFIG.disabled_hooks:
+        if wanted(hook, plan):
             hook.install()
     set_tracer(plan)
+
+
+def wanted(hook: Hook, plan: Plan) -> bool:
+    """Tell whether a hook is to be installed, by the plan and by the settings."""
+    return plan.wants(hook.name) and hook.name not in CONFIG.disabled_hooks
 
 
 def set_tracer(plan: Plan) -> None:
