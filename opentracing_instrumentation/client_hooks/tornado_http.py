@@ -17,12 +17,12 @@ import functools
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context, copy_context
-from copy import copy
+from itertools import islice
 from time import monotonic
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
-from opentracing import Span, logs
+from opentracing import logs
 from opentracing.ext import tags as standard
 
 from .._core.calls import FlowDescription, instrument
@@ -58,13 +58,14 @@ class TornadoPatcher(Patcher):
 
     @trace("tornado.simple_httpclient:SimpleAsyncHTTPClient.fetch_impl", callback="callback")
     def simple_fetch(self, client: Any, request: Any, callback: Any) -> Generator[_Fetch, Any, None]:
-        yield from _describe(request, callback, must_wait=len(client.active) >= client.max_clients)
+        fetch = _Fetch(request, callback, must_wait=len(client.active) >= client.max_clients)
+        fetch.answer((yield fetch))
 
     @trace("tornado.curl_httpclient:CurlAsyncHTTPClient.fetch_impl", callback="callback")
     def curl_fetch(self, client: Any, request: Any, callback: Any) -> Generator[_Fetch, Any, None]:
-        if _is_proxy(request):
-            _bind_callbacks(request)
-        yield from _describe(request, callback, must_wait=not client._free_list)
+        fetch = _Fetch(request, callback, must_wait=not client._free_list)
+        fetch.bind_callbacks()
+        fetch.answer((yield fetch))
 
     def patches(self) -> Iterable[Patch]:
         yield from super().patches()
@@ -72,61 +73,116 @@ class TornadoPatcher(Patcher):
         yield BeginPatch("tornado.curl_httpclient:CurlAsyncHTTPClient._curl_setup_request")
 
 
-def _describe(request: Any, callback: Any, must_wait: bool = False) -> Generator[_Fetch, Any, None]:
-    """Describe a call of a ``fetch_impl``; resumed with the response."""
-    own = _OwnRequest(request)
-    span = before_http_request(TornadoRequestWrapper(request), current_span)
-    own.note_headers()
-    fetch = _Fetch(span, callback)
-    if must_wait:
-        fetch.wait(request)
-    response = None
-    try:
-        response = yield fetch
-    finally:
-        own.give_back(response)
-    if fetch.is_over:
-        return
-    fetch.stop_waiting()
-    code, error = getattr(response, "code", None), getattr(response, "error", None)
-    if code:
-        span.set_tag(standard.HTTP_STATUS_CODE, str(code))
-    if error:
-        span.set_tag(standard.ERROR, True)
-        span.log_kv({logs.EVENT: standard.ERROR, "payload": without_secrets(str(error))})
+class _Fetch:
+    """Stands for the span of a fetch, which ends with the response, or as soon as the fetch is cancelled.
 
-
-class _OwnRequest:
-    """A copy in place of the user's request, for our headers: the user may fetch theirs again meanwhile.
-
-    In the end theirs is as Tornado leaves it: the response's, and with the headers that Tornado has added.
+    A copy of the user's request goes to Tornado with our headers: the user may fetch theirs again meanwhile. In the end
+    theirs is as Tornado leaves it: the response's, and with the headers that Tornado has added.
     """
 
-    def __init__(self, request: Any) -> None:
-        self._theirs = theirs = request.request if _is_proxy(request) else request
-        self._headers = headers = theirs.headers
-        self._own = request
-        if theirs is not request:
-            self._own = request.request = copy(theirs)
-        self._own.headers = _copied(headers)
+    __slots__ = (
+        *("__weakref__", "_context", "_future", "_headers", "_is_over", "_known_headers", "_ours", "_span"),
+        *("_their_headers", "_theirs", "_waits_since"),
+    )
 
-    def note_headers(self) -> None:
-        """All headers of now are the user's or ours."""
-        self._known = set(self._own.headers)
+    def __init__(self, request: Any, callback: Any, must_wait: bool = False) -> None:
+        is_proxy = "request" in vars(request)  # Tornado's, for this one call; else it is a direct call of the user's
+        self._theirs = theirs = request.request if is_proxy else request
+        self._ours = ours = _copied(theirs)
+        self._their_headers = theirs.headers
+        self._headers = ours.headers = _copied_headers(self._their_headers)
+        self._span = before_http_request(TornadoRequestWrapper(ours), current_span)
+        self._known_headers = len(self._headers)
+        if is_proxy:
+            request.request = ours
+        else:
+            request.headers = self._headers
+        self._is_over = False
+        self._waits_since: float | None = None
+        self._future = _future_of(callback)
+        if self._future is not None:
+            self._future.add_done_callback(self._done)
+        if must_wait:
+            self._waits_since = monotonic()
+            self._context = copy_context()
+            _waiting[request] = self
 
-    def give_back(self, response: Any) -> None:
-        """Let the user have their request back, in the response too if there is one."""
-        own, theirs = self._own, self._theirs
-        for name, value in own.headers.items():
-            if name not in self._known:
-                self._headers[name] = value
-        if own is theirs:
-            theirs.headers = self._headers
-        elif getattr(response, "request", None) is own:
-            response.request = theirs
+    def bind_callbacks(self) -> None:
+        """Have libcurl call back in the caller's context, not in that of whoever happens to wait for its sockets."""
+        for name in "header_callback", "streaming_callback":
+            callback = getattr(self._ours, name)
+            if callable(callback) and not inspect.iscoroutinefunction(callback):  # which Tornado refuses
+                setattr(self._ours, name, _bound(copy_context(), callback))
+
+    def begin(self, start: Callable[[], Any]) -> Any:
+        """Begin the request: its turn has come."""
+        try:
+            self._stop_waiting()
+        except Exception as error:
+            report("the queue time of a fetch", error)
+        return self._context.run(start)
+
+    def _stop_waiting(self) -> None:
+        """Tag how long the request has waited, if it has been waiting until now."""
+        since, self._waits_since = self._waits_since, None
+        if since is not None and not self._is_over:
+            self._span.set_tag(QUEUE_TIME, monotonic() - since)
+
+    def answer(self, response: Any) -> None:
+        """Tag the span with the outcome, and put the user's request into the response."""
+        if getattr(response, "request", None) is self._ours:
+            response.request = self._theirs
+        if self._is_over:
+            return
+        self._stop_waiting()
+        code, error = getattr(response, "code", None), getattr(response, "error", None)
+        if code:
+            self._span.set_tag(standard.HTTP_STATUS_CODE, str(code))
+        if error:
+            self._span.set_tag(standard.ERROR, True)
+            self._span.log_kv({logs.EVENT: standard.ERROR, "payload": without_secrets(str(error))})
+
+    def finish(self) -> None:
+        self._give_back()
+        if self._is_first_end():
+            self._span.finish()
+
+    def __exit__(self, *raised: Any) -> None:
+        self._give_back()
+        if self._is_first_end():
+            self._span.__exit__(*raised)
+
+    def _give_back(self) -> None:
+        for name in islice(self._headers, self._known_headers, None):
+            self._their_headers[name] = self._headers[name]
+        if self._theirs.headers is self._headers:
+            self._theirs.headers = self._their_headers
+
+    def _is_first_end(self) -> bool:
+        if self._future is not None:
+            self._future.remove_done_callback(self._done)
+        was_over, self._is_over = self._is_over, True
+        return not was_over
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            return
+        try:
+            self._stop_waiting()
+            if self._is_first_end():
+                self._span.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+        except Exception as error:
+            report("the end of a cancelled fetch", error)
 
 
-def _copied(headers: Any) -> Any:
+def _copied(request: Any) -> Any:
+    """Return a shallow copy of a user's request, in a third of the time that ``copy.copy`` takes."""
+    copied = object.__new__(type(request))
+    vars(copied).update(vars(request))
+    return copied
+
+
+def _copied_headers(headers: Any) -> Any:
     """Return a copy of headers, which are Tornado's or a dict, without Tornado's look at whether they are valid."""
     if isinstance(headers, dict):
         return headers.copy()
@@ -137,66 +193,6 @@ def _copied(headers: Any) -> Any:
         else:
             copied[name] = value
     return copied
-
-
-def _is_proxy(request: Any) -> bool:
-    """Tell whether it is what Tornado makes of the user's request for one call; or the user's, in a call of theirs."""
-    return "request" in vars(request)
-
-
-class _Fetch:
-    """Stands for the span of a fetch, which ends with the response, or as soon as the fetch is cancelled."""
-
-    def __init__(self, span: Span, callback: Any) -> None:
-        self.is_over = False
-        self._span = span
-        self._waits_since: float | None = None
-        self._future = _future_of(callback)
-        if self._future is not None:
-            self._future.add_done_callback(self._done)
-
-    def wait(self, request: Any) -> None:
-        """Be told by :class:`BeginPatch` when the turn of the request has come."""
-        self._waits_since = monotonic()
-        self._context = copy_context()
-        _waiting[request] = self
-
-    def begin(self, start: Callable[[], Any]) -> Any:
-        """Begin the request: its turn has come."""
-        try:
-            self.stop_waiting()
-        except Exception as error:
-            report("the queue time of a fetch", error)
-        return self._context.run(start)
-
-    def stop_waiting(self) -> None:
-        """Tag how long the request has waited, if it has been waiting until now."""
-        since, self._waits_since = self._waits_since, None
-        if since is not None and not self.is_over:
-            self._span.set_tag(QUEUE_TIME, monotonic() - since)
-
-    def finish(self) -> None:
-        if self._is_first_end():
-            self._span.finish()
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._is_first_end():
-            self._span.__exit__(*raised)
-
-    def _is_first_end(self) -> bool:
-        if self._future is not None:
-            self._future.remove_done_callback(self._done)
-        was_over, self.is_over = self.is_over, True
-        return not was_over
-
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled():
-            return
-        try:
-            self.stop_waiting()
-            self.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)
-        except Exception as error:
-            report("the end of a cancelled fetch", error)
 
 
 #: The fetches whose requests wait for their turn.
@@ -235,14 +231,6 @@ def _future_of(callback: Any) -> asyncio.Future[Any] | None:
     return None
 
 
-def _bind_callbacks(request: Any) -> None:
-    """Have libcurl call back in the caller's context, not in that of whoever happens to wait for its sockets."""
-    for name in "header_callback", "streaming_callback":
-        callback = getattr(request, name)
-        if callable(callback) and not inspect.iscoroutinefunction(callback):  # which Tornado refuses
-            setattr(request, name, _bound(copy_context(), callback))
-
-
 def _bound(context: Context, callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def bound(*args: Any) -> Any:
@@ -269,16 +257,19 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
 
     @property
     def host_port(self) -> tuple[str | None, int | None]:
-        return host_and_port(self.full_url)
+        return host_and_port(_text(self.request.url))
 
     @property
     def method(self) -> str:
-        return cast(str, self.request.method)
+        return self.request.method  # type: ignore[no-any-return]
 
     @property
     def full_url(self) -> str:
-        url = self.request.url
-        return url.decode() if isinstance(url, bytes) else cast(str, url)
+        return _text(self.request.url)
+
+
+def _text(url: str | bytes) -> str:
+    return url.decode() if isinstance(url, bytes) else url
 
 
 def traced_fetch_impl(real_fetch_impl: Callable[..., Any]) -> Callable[..., Any]:
@@ -293,7 +284,8 @@ def traced_fetch_impl(real_fetch_impl: Callable[..., Any]) -> Callable[..., Any]
         return real_fetch_impl(self, request, callback)
 
     def describe(_: Any, request: Any, callback: Any) -> Generator[_Fetch, Any, None]:
-        yield from _describe(request, callback)
+        fetch = _Fetch(request, callback)
+        fetch.answer((yield fetch))
 
     return instrument(fetch_impl, FlowDescription(describe, "traced_fetch_impl", callback="callback"))
 
