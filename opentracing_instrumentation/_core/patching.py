@@ -507,7 +507,8 @@ def _marks(cls: type) -> dict[str, tuple[_Mark, ...]]:
     return marks
 
 
-def _mark(make: Iterable[_Mark]) -> Callable[[_Method], _Method]:
+def mark(make: Iterable[_Mark]) -> Callable[[_Method], _Method]:
+    """Mark a method with functions that make patches of it, each called as ``make(patcher, method)``."""
     marks = tuple(make)
 
     def decorate(method: _Method) -> _Method:
@@ -536,7 +537,7 @@ def trace(*targets: str, activate: bool = False, callback: str | None = None) ->
 
         return patch
 
-    return _mark(make(target) for target in targets)
+    return mark(make(target) for target in targets)
 
 
 def listen(*targets: str) -> Callable[[_Method], _Method]:
@@ -545,7 +546,7 @@ def listen(*targets: str) -> Callable[[_Method], _Method]:
     def make(target: str) -> _Mark:
         return lambda patcher, method: ListenPatch(target, method)  # noqa: ARG005
 
-    return _mark(make(target) for target in targets)
+    return mark(make(target) for target in targets)
 
 
 def on_event(target: str, *events: str, **options: Any) -> Callable[[_Method], _Method]:
@@ -560,7 +561,7 @@ def on_event(target: str, *events: str, **options: Any) -> Callable[[_Method], _
     def make(event: str) -> _Mark:
         return lambda patcher, method: EventPatch(target, event, method, **options)  # noqa: ARG005
 
-    return _mark(make(event) for event in events)
+    return mark(make(event) for event in events)
 
 
 def replace(*targets: str) -> Callable[[_Method], _Method]:
@@ -569,4 +570,4 @@ def replace(*targets: str) -> Callable[[_Method], _Method]:
     def make(target: str) -> _Mark:
         return lambda patcher, method: ReplacePatch(target, method)  # noqa: ARG005
 
-    return _mark(make(target) for target in targets)
+    return mark(make(target) for target in targets)

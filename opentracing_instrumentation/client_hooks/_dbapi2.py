@@ -29,6 +29,7 @@ from ..request_context import current_span
 from ..utils import child_span, start_child_span
 from . import _sql_events
 from ._connect_params import positional_names, shown
+from ._sql_errors import log_without_values
 
 _BEGIN = "begin-trans"
 _COMMIT = "commit"
@@ -130,6 +131,28 @@ def status_code(error: BaseException) -> str | None:
     return str(first) if isinstance(first, int) else None
 
 
+class Statement:
+    """A statement's span, as far as the end of its call goes; a log of an error leaves out the bound parameters."""
+
+    __slots__ = ("_parameters", "_span")
+
+    def __init__(self, span: Span, parameters: Any) -> None:
+        self._span = span
+        self._parameters = parameters
+
+    def set_tag(self, name: str, value: Any) -> None:
+        self._span.set_tag(name, value)
+
+    def finish(self) -> None:
+        self._span.finish()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if log_without_values(self._span, error, self._parameters):
+            self._span.finish()
+        else:
+            self._span.__exit__(kind, error, trace)
+
+
 class _Coded(Description):
     """Tags the span of a call that fails with the code of the database's error."""
 
@@ -160,12 +183,12 @@ def _traced(describe: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]
     return decorate
 
 
-def _statement(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Span | None:
+def _statement(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Statement | None:
     parent = parent_of_statement(cursor)
     return None if parent is None else cursor._span(parent, *_statement_and_parameters(args, kwargs))
 
 
-def _procedure(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Span | None:
+def _procedure(cursor: CursorWrapper, *args: Any, **kwargs: Any) -> Statement | None:
     name, parameters = _statement_and_parameters(args, kwargs)
     return _statement(cursor, f"sproc:{name}", parameters)
 
@@ -215,11 +238,12 @@ class CursorWrapper(wrapt.ObjectProxy):  # type: ignore[misc]
         """Call the driver's ``callproc``, in a span."""
         return self.__wrapped__.callproc(*args, **kwargs)
 
-    def _span(self, parent: Any, statement: Any, parameters: Any) -> Span:
+    def _span(self, parent: Any, statement: Any, parameters: Any) -> Statement:
         tags = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
-        return statement_span(
+        span = statement_span(
             parent, self._module_name, statement, tags, parameters, self._connect_params, self._cursor_params
         )
+        return Statement(span, parameters)
 
 
 def _transaction(operation: str) -> Callable[[ConnectionWrapper], Span | None]:

@@ -9,12 +9,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.patching import CallPatch, _mark
+from .._core.patching import CallPatch, mark
 from .._core.tags import PEER_HOST_IPV6
 from ..request_context import current_span
 from ..utils import child_span, peer_tags, start_child_span
 from ._connect_params import Arguments
-from ._dbapi2 import description, parent_of_statement, statement_span
+from ._dbapi2 import Statement, description, parent_of_statement, statement_span
 
 #: How the spans of a driver are named.
 SPANS = (
@@ -96,7 +96,7 @@ class DriverPatch(CallPatch):
 
 def traced(target: str) -> Callable[[_Method], _Method]:
     """Mark a method of a driver's hook as the description of calls, as ``trace`` does."""
-    return _mark([lambda patcher, method: DriverPatch(target, method, patcher.idle)])
+    return mark([lambda patcher, method: DriverPatch(target, method, patcher.idle)])
 
 
 class _Known(NamedTuple):
@@ -147,14 +147,15 @@ class Driver:
             except TypeError:  # no weak references to it
                 return
 
-    def statement(self, cursor: Any, statement: Any, parameters: Any = None) -> Span | None:
+    def statement(self, cursor: Any, statement: Any, parameters: Any = None) -> Statement | None:
         """Begin the span of a statement, unless it is not to be traced."""
         parent = parent_of_statement(cursor)
         if parent is None:
             return None
         tags = self._known(cursor.connection).statement_tags.copy()
         params = self._cursor_params.get(cursor)
-        return statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
+        span = statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
+        return Statement(span, parameters)
 
     def transaction(self, connection: Any, operation: str) -> Span | None:
         """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""

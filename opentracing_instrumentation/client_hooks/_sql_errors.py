@@ -1,12 +1,13 @@
 """What an error of a database may say in a log: not the values of a statement, which drivers and servers repeat.
 
 A server quotes the line with the error after psycopg2 has put the parameters into it, and names the values that a
-constraint forbids. The caller gets all of that; a span's log gets the first line without bound values, as long as
+constraint forbids. The caller gets all of that; a span's log gets the message without it, as long as
 ``CONFIG.capture_sql_parameters`` is off.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -15,6 +16,10 @@ from opentracing import Span
 
 from ..config import CONFIG
 from ..utils import log_error
+
+# PostgreSQL's parts of a message that quote stored rows, and the statement as psycopg2 has put the parameters into it.
+_OF_ROWS = re.compile(r"\n(?:DETAIL|CONTEXT):.*", re.DOTALL)
+_OF_ROWS_AND_PARAMETERS = re.compile(r"\n(?:DETAIL|CONTEXT|LINE \d+):.*", re.DOTALL)
 
 _LOOKED_AT = 1000  # values: a message repeats one or two, and of a large batch mostly of its beginning
 _SHORT = 2  # characters: a shorter value is found in any message, and tells nothing
@@ -42,8 +47,8 @@ def log_without_values(span: Span, error: BaseException, parameters: Any) -> boo
 
 
 def without_values(message: str, parameters: Any) -> str:
-    """Return the first line of a message, with ``?`` for each bound value in it."""
-    message = message.partition("\n")[0]
+    """Return a message without what it quotes of rows and parameters, and with ``?`` for each bound value in it."""
+    message = (_OF_ROWS_AND_PARAMETERS if parameters else _OF_ROWS).sub("", message)
     texts = {str(value) for value in islice(_values(parameters), _LOOKED_AT)}
     for text in sorted(texts, key=len, reverse=True):
         if len(text) > _SHORT and text in message:

@@ -26,7 +26,7 @@ from opentracing.ext import tags as standard
 from .._core.patching import Patch, Patcher, replace
 from ..utils import child_span
 from ._connect_params import Arguments, shown
-from ._dbapi2 import _BEGIN, _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory
+from ._dbapi2 import _BEGIN, _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, Statement
 from ._dbapi2 import ContextManagerConnectionWrapper as ConnectionWrapper
 from ._driver import SETTINGS, SPANS, TAGS, Driver, DriverPatch, Endpoint, traced
 
@@ -98,11 +98,11 @@ class MySQLdbPatcher(Patcher):
         return cursor
 
     @traced("MySQLdb.cursors:BaseCursor.execute")
-    def execute(self, cursor: Any, query: Any, args: Any) -> Span | None:
+    def execute(self, cursor: Any, query: Any, args: Any) -> Statement | None:
         return None if _batch.get() is cursor else _driver.statement(cursor, query, args)
 
     @traced("MySQLdb.cursors:BaseCursor.executemany")
-    def executemany(self, cursor: Any, query: Any, args: Any) -> Generator[Span, Any, None]:
+    def executemany(self, cursor: Any, query: Any, args: Any) -> Generator[Statement, Any, None]:
         span = _driver.statement(cursor, query, args)
         if span is None:
             return
@@ -113,7 +113,7 @@ class MySQLdbPatcher(Patcher):
             _batch.reset(token)
 
     @traced("MySQLdb.cursors:BaseCursor.callproc")
-    def callproc(self, cursor: Any, procname: Any, args: Any) -> Span | None:
+    def callproc(self, cursor: Any, procname: Any, args: Any) -> Statement | None:
         name = procname.decode("utf-8", "ignore") if isinstance(procname, bytes) else procname
         return _driver.statement(cursor, f"sproc:{name}", args)
 
