@@ -44,7 +44,7 @@ def _bucket(params: Params) -> Tag | None:
 def _table(params: Params) -> Tag | None:
     name = params.get("TableName")
     if isinstance(name, str):
-        return TABLE, _last(name, "/")
+        return TABLE, _last(name, "/") if "/" in name else name
     names = _tables_of(params.get("RequestItems")) | _tables_of_transaction(params.get("TransactItems"))
     return (TABLE, ",".join(sorted(names))) if names else None
 
