@@ -50,7 +50,7 @@ SUITES = (
         lambda _: ["tests"],
         _psycopg2,
         {
-            "--deselect=tests/test_cursor.py::CursorTests::test_cursor_factory_none": (
+            "--deselect=tests/test_connection.py::ConnectionTests::test_cursor_factory_none": (
                 "asks whether a cursor's type is the driver's very class; traced cursors are of a subclass"
             )
         },
