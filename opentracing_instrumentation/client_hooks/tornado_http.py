@@ -80,25 +80,21 @@ class _Fetch:
     theirs is as Tornado leaves it: the response's, and with the headers that Tornado has added.
     """
 
-    __slots__ = (
-        *("__weakref__", "_context", "_future", "_headers", "_is_over", "_known_headers", "_ours", "_span"),
-        *("_their_headers", "_theirs", "_waits_since"),
-    )
+    _is_over = False
+    _waits_since: float | None = None
 
     def __init__(self, request: Any, callback: Any, must_wait: bool = False) -> None:
-        is_proxy = "request" in vars(request)  # Tornado's, for this one call; else it is a direct call of the user's
-        self._theirs = theirs = request.request if is_proxy else request
+        self._is_direct = "request" not in vars(request)  # no proxy of Tornado's, made for this one call
+        self._theirs = theirs = request if self._is_direct else request.request
         self._ours = ours = _copied(theirs)
         self._their_headers = theirs.headers
         self._headers = ours.headers = _copied_headers(self._their_headers)
         self._span = before_http_request(TornadoRequestWrapper(ours), current_span)
         self._known_headers = len(self._headers)
-        if is_proxy:
-            request.request = ours
-        else:
+        if self._is_direct:
             request.headers = self._headers
-        self._is_over = False
-        self._waits_since: float | None = None
+        else:
+            request.request = ours
         self._future = _future_of(callback)
         if self._future is not None:
             self._future.add_done_callback(self._done)
@@ -143,22 +139,18 @@ class _Fetch:
             self._span.log_kv({logs.EVENT: standard.ERROR, "payload": without_secrets(str(error))})
 
     def finish(self) -> None:
-        self._give_back()
         if self._is_first_end():
             self._span.finish()
 
     def __exit__(self, *raised: Any) -> None:
-        self._give_back()
         if self._is_first_end():
             self._span.__exit__(*raised)
 
-    def _give_back(self) -> None:
+    def _is_first_end(self) -> bool:
         for name in islice(self._headers, self._known_headers, None):
             self._their_headers[name] = self._headers[name]
-        if self._theirs.headers is self._headers:
+        if self._is_direct:
             self._theirs.headers = self._their_headers
-
-    def _is_first_end(self) -> bool:
         if self._future is not None:
             self._future.remove_done_callback(self._done)
         was_over, self._is_over = self._is_over, True
@@ -178,13 +170,13 @@ class _Fetch:
 def _copied(request: Any) -> Any:
     """Return a shallow copy of a user's request, in a third of the time that ``copy.copy`` takes."""
     copied = object.__new__(type(request))
-    vars(copied).update(vars(request))
+    copied.__dict__ = vars(request).copy()
     return copied
 
 
 def _copied_headers(headers: Any) -> Any:
     """Return a copy of headers, which are Tornado's or a dict, without Tornado's look at whether they are valid."""
-    if isinstance(headers, dict):
+    if not headers or isinstance(headers, dict):
         return headers.copy()
     copied = type(headers)()
     for name, value in headers.get_all():
@@ -209,7 +201,7 @@ class BeginPatch(AttributePatch):
 
         @functools.wraps(original)
         def begin(*args: Any, **kwargs: Any) -> Any:
-            if not _waiting or not switch.active:
+            if not (_waiting and switch.active):
                 return original(*args, **kwargs)
             fetch = _waiting.pop(args[position] if len(args) > position else kwargs.get("request"), None)
             if fetch is None:
@@ -244,32 +236,30 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
 
     def __init__(self, request: Any) -> None:
         self.request = request
+        self._sent = request.headers  # behind a property
 
     def add_header(self, key: str, value: str) -> None:
-        self.request.headers[key] = value
+        self._sent[key] = value
 
     @property
     def _headers(self) -> Mapping[str, str]:
         from tornado.httputil import HTTPHeaders
 
-        headers = self.request.headers
-        return cast(Mapping[str, str], headers if isinstance(headers, HTTPHeaders) else HTTPHeaders(headers))
+        return cast(Mapping[str, str], self._sent if isinstance(self._sent, HTTPHeaders) else HTTPHeaders(self._sent))
 
     @property
     def host_port(self) -> tuple[str | None, int | None]:
-        return host_and_port(_text(self.request.url))
+        return host_and_port(self.full_url)
 
     @property
     def method(self) -> str:
-        return self.request.method  # type: ignore[no-any-return]
+        method: str = self.request.method
+        return method
 
     @property
     def full_url(self) -> str:
-        return _text(self.request.url)
-
-
-def _text(url: str | bytes) -> str:
-    return url.decode() if isinstance(url, bytes) else url
+        url: str | bytes = self.request.url
+        return url.decode() if isinstance(url, bytes) else url
 
 
 def traced_fetch_impl(real_fetch_impl: Callable[..., Any]) -> Callable[..., Any]:
