@@ -28,7 +28,7 @@ lint: env/.lint ## Check style, formatting and the names of the changelog fragme
 
 typecheck: env/.lint env/.tests ## Check the types
 	$(BIN)/mypy
-	$(BIN)/mypy scripts/services scripts/servers
+	MYPYPATH=scripts $(BIN)/mypy --explicit-package-bases scripts/services scripts/servers
 
 bench: env/.bench ## Measure the cost of a span
 	env/bench/bin/python -m bench $(ARGS)
