@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import opentracing
-from opentracing import Format, Scope, Span, UnsupportedFormatException, logs
+from opentracing import Format, Scope, ScopeManager, Span, UnsupportedFormatException, logs
 from opentracing.ext import tags as standard
 
 from .._core.calls import FlowDescription, idle, instrument
@@ -77,10 +77,12 @@ class CeleryPatcher(Patcher):
 
     @trace(_APPLY_ASYNC, activate=True)
     def apply_async(self, task: Any) -> Generator[Span, Any, None]:
-        yield from _published(task.name)
+        span = _publishing_span(task.name)
+        _tag_id(span, (yield span))
 
     def send_task(self, app: Any, name: str) -> Generator[Span, Any, None]:
-        yield from _published(name)
+        span = _publishing_span(name)
+        _tag_id(span, (yield span))
 
     @trace("celery.worker.request:Request.on_failure")
     def on_failure(self, request: Any, exc_info: Any) -> Span | None:
@@ -141,21 +143,6 @@ def _quick_lookup(signal: Any, handler: Callable[..., None]) -> Callable[[Any], 
     return quick_lookup
 
 
-def _handler(function: Callable[..., None]) -> Callable[..., None]:
-    """Make the handler of a signal: it does nothing while nobody listens, and its failures are ours alone."""
-
-    @functools.wraps(function)
-    def handler(*args: Any, **kwargs: Any) -> None:
-        if idle():
-            return
-        try:
-            function(*args, **kwargs)
-        except Exception as error:
-            report(f"Celery: {function.__name__}", error)
-
-    return handler
-
-
 _PUBLISH_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT, standard.COMPONENT: "Celery"}
 _RUN_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER, standard.COMPONENT: "Celery"}
 
@@ -166,21 +153,27 @@ def set_common_tags(span: Span, task: Any, span_kind: str) -> None:
         span.set_tag(tag, value)
 
 
-def _published(task_name: str) -> Generator[Span, Any, None]:
-    span = child_span(f"Celery:apply_async:{task_name}", {**_PUBLISH_TAGS, _TASK_NAME: task_name})
-    result = yield span
+def _publishing_span(task_name: str) -> Span:
+    return child_span(f"Celery:apply_async:{task_name}", {**_PUBLISH_TAGS, _TASK_NAME: task_name})
+
+
+def _tag_id(span: Span, result: Any) -> None:
     task_id = getattr(result, "id", None)
     if task_id is not None:
         span.set_tag(_TASK_ID, task_id)
 
 
-@_handler
 def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: Any) -> None:
     """Put the context of the current span, which is that of publishing, and the time into a message's headers."""
-    headers[_PUBLISHED_HEADER] = time()
-    context = _repeated_context(headers, body) or _current_context()
-    if context:
-        headers[_CONTEXT_HEADER] = context
+    if idle():
+        return
+    try:
+        headers[_PUBLISHED_HEADER] = time()
+        context = _repeated_context(headers, body) or _current_context()
+        if context:
+            headers[_CONTEXT_HEADER] = context
+    except Exception as error:
+        report("putting the span context into a Celery message", error)
 
 
 def _current_context() -> dict[str, str]:
@@ -198,7 +191,7 @@ def _current_context() -> dict[str, str]:
 def _repeated_context(headers: Mapping[str, Any], body: Any) -> Any:
     """Return the context that the running task came with, if the message is a retry of it."""
     message = headers if "id" in headers else body  # by the second and the first version of the task protocol
-    if not message["retries"]:
+    if not isinstance(message, dict) or not message.get("retries"):
         return None
     from celery._state import get_current_task
 
@@ -211,36 +204,41 @@ def _header(request: Any, name: str) -> Any:
     return (request.headers or {}).get(name) if value is None else value
 
 
-@_handler
 def task_prerun_handler(task: Any, task_id: str, **_: Any) -> None:
     """Begin the span of a run and make it current until the run is over."""
-    request = task.request
-    request.span = span = _begin_run(task, task_id, request, time(), _parent(request))
-    request.tracing_context = _Run(span)
-
-
-def _parent(request: Any) -> dict[str, Any]:
-    """Return what tells ``start_span`` below which span a run is."""
-    if request.delivery_info and request.delivery_info.get("is_eager"):
-        return {"child_of": get_current_span()}
-    context = _extracted(_header(request, _CONTEXT_HEADER))
-    return {"ignore_active_span": True} if context is None else {"child_of": context}
+    if idle():
+        return
+    try:
+        request = task.request
+        request.span = span = _begin_run(task, task_id, request, time(), _parent(request))
+        request.tracing_context = _Run(span)
+    except Exception as error:
+        report("beginning the span of a Celery task", error)
 
 
 def _begin_run(task: Any, task_id: str, request: Any, started: float, options: dict[str, Any]) -> Span:
-    tags = {**_RUN_TAGS, _TASK_NAME: task.name, _TASK_ID: task_id}
+    name = task.name
+    tags = {**_RUN_TAGS, _TASK_NAME: name, _TASK_ID: task_id}
     if request.retries:
         tags[_RETRIES] = request.retries
     published = _header(request, _PUBLISHED_HEADER)
     if isinstance(published, float):
         due = published if request.eta is None else max(published, _planned(request.eta))
         tags[_QUEUE_TIME] = max(0.0, started - due)
-    return opentracing.tracer.start_span(operation_name=f"Celery:run:{task.name}", tags=tags, **options)
+    return opentracing.tracer.start_span(operation_name=f"Celery:run:{name}", tags=tags, **options)
+
+
+def _parent(request: Any) -> dict[str, Any]:
+    """Return what tells ``start_span`` below which span a run is."""
+    delivery = request.delivery_info
+    if delivery and delivery.get("is_eager"):
+        return {"child_of": get_current_span()}
+    carrier = _header(request, _CONTEXT_HEADER)
+    context = _extracted(carrier) if carrier else None
+    return {"ignore_active_span": True} if context is None else {"child_of": context}
 
 
 def _extracted(carrier: Any) -> Any:
-    if not carrier:
-        return None
     try:
         return opentracing.tracer.extract(Format.TEXT_MAP, carrier)
     except UnsupportedFormatException:
@@ -259,12 +257,17 @@ def _planned(eta: str) -> float:
 class _Run(Scope):  # type: ignore[misc]
     """The scope of a run. It ends the span, when the task's request is dropped if nobody tells the end before."""
 
+    _scope: Scope | None = None
+
     def __init__(self, span: Span) -> None:
-        self._manager = opentracing.tracer.scope_manager
-        self._span = span
-        self._outer = self._manager.active
+        self._span: Any = span
         self._handled = sys.exc_info()[1]
-        self._scope: Scope | None = span_in_context(span)
+        try:
+            self._manager = opentracing.tracer.scope_manager
+            self._outer = self._manager.active
+            self._scope = span_in_context(span)
+        except Exception as error:
+            report("activating the span of a Celery task", error)
 
     def raised(self) -> BaseException | None:
         """Return the exception that leaves the run just now, if one does."""
@@ -277,37 +280,53 @@ class _Run(Scope):  # type: ignore[misc]
         if scope is None:
             return
         scope.close()
-        for _ in range(_OPEN_SCOPES):
-            active = self._manager.active
-            if active is self._outer or active is None or active is not self._manager.active:
-                return
-            active.close()
+        manager, outer = self._manager, self._outer
+        if manager.active is not outer:
+            _close_down_to(outer, manager)
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         """End the run, with an exception if there is one."""
-        if self._scope is not None:
-            self.close()
-            self._span.__exit__(exc_type, exc_val, exc_tb)
+        span, self._span = self._span, None
+        if span is not None:
+            try:
+                self.close()
+            finally:
+                span.__exit__(exc_type, exc_val, exc_tb)
 
     def __del__(self) -> None:
-        if self._scope is not None:
+        if self._span is not None:
             try:
                 self.__exit__(None, None, None)
             except Exception as error:
-                report("ending an abandoned run of a Celery task", error)
+                report("ending the span of an abandoned Celery task", error)
 
 
-@_handler
+def _close_down_to(outer: Scope | None, manager: ScopeManager) -> None:
+    for _ in range(_OPEN_SCOPES):
+        active = manager.active
+        if active is None or active is outer or active is not manager.active:
+            return  # the last: of a manager that makes a scope each time it is asked
+        active.close()
+
+
 def task_postrun_handler(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
     """End the span of a run, whatever became of it."""
-    run = vars(task.request).pop("tracing_context", None)
-    if run is None:
-        return  # it has ended already, or began untraced
+    if idle():
+        return
+    try:
+        run = vars(task.request).pop("tracing_context", None)
+        if run is not None:  # else it has ended already, or began untraced
+            _end_run(run, retval, state)
+    except Exception as error:
+        report("ending the span of a Celery task", error)
+
+
+def _end_run(run: _Run, retval: Any, state: str | None) -> None:
     error = retval if state == "FAILURE" else run.raised()
     if state is not None:
-        run.span.set_tag(_STATE, state)
+        run._span.set_tag(_STATE, state)
     if state == "RETRY":
-        run.span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
+        run._span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
     run.__exit__(type(error), error, None if error is None else error.__traceback__)
 
 
