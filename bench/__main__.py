@@ -38,6 +38,8 @@ PACKAGES = (
     "mysqlclient",
     "redis",
     "celery",
+    "boto3",
+    "tornado",
 )
 
 

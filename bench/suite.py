@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .boto3 import Boto3
 from .cases import WSGI, BeforeRequest, Case, Requests, SQLAlchemy, TracedFunction, Urllib
 from .celery import CeleryPublish, CeleryRun
 from .mysqldb import MySQLdb
 from .psycopg2 import Psycopg2
 from .redis import Redis, RedisPipeline
+from .tornado_http import Tornado
 
 CASES: tuple[type[Case], ...] = (
     Requests,
@@ -18,6 +20,8 @@ CASES: tuple[type[Case], ...] = (
     RedisPipeline,
     CeleryPublish,
     CeleryRun,
+    Boto3,
+    Tornado,
     TracedFunction,
     BeforeRequest,
     WSGI,
