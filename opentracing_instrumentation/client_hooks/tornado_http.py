@@ -64,7 +64,7 @@ class TornadoPatcher(Patcher):
     @trace("tornado.curl_httpclient:CurlAsyncHTTPClient.fetch_impl", callback="callback")
     def curl_fetch(self, client: Any, request: Any, callback: Any) -> Generator[_Fetch, Any, None]:
         fetch = _Fetch(request, callback, must_wait=not client._free_list)
-        fetch.bind_callbacks()
+        fetch.bind_callbacks(request)
         fetch.answer((yield fetch))
 
     def patches(self) -> Iterable[Patch]:
@@ -103,10 +103,10 @@ class _Fetch:
             self._context = copy_context()
             _waiting[request] = self
 
-    def bind_callbacks(self) -> None:
+    def bind_callbacks(self, request: Any) -> None:
         """Have libcurl call back in the caller's context, not in that of whoever happens to wait for its sockets."""
         for name in "header_callback", "streaming_callback":
-            callback = getattr(self._ours, name)
+            callback = getattr(request, name)  # maybe a default of the client
             if callable(callback) and not inspect.iscoroutinefunction(callback):  # which Tornado refuses
                 setattr(self._ours, name, _bound(copy_context(), callback))
 
@@ -139,14 +139,15 @@ class _Fetch:
             self._span.log_kv({logs.EVENT: standard.ERROR, "payload": without_secrets(str(error))})
 
     def finish(self) -> None:
-        if self._is_first_end():
+        if self._end():
             self._span.finish()
 
     def __exit__(self, *raised: Any) -> None:
-        if self._is_first_end():
+        if self._end():
             self._span.__exit__(*raised)
 
-    def _is_first_end(self) -> bool:
+    def _end(self) -> bool:
+        """Give the user's request back; tell whether the fetch ends only now."""
         for name in islice(self._headers, self._known_headers, None):
             self._their_headers[name] = self._headers[name]
         if self._is_direct:
@@ -161,7 +162,7 @@ class _Fetch:
             return
         try:
             self._stop_waiting()
-            if self._is_first_end():
+            if self._end():
                 self._span.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)
         except Exception as error:
             report("the end of a cancelled fetch", error)

@@ -254,11 +254,20 @@ def test_a_tracer_without_a_format_for_headers_traces_all_the_same(
 
 @pytest.mark.parametrize("broken", ["start_span", "inject"])
 def test_a_tracer_that_breaks_does_not_break_the_fetch(
-    kind: Kind, server: Loopback, tracer: MockTracer, lenient: None, monkeypatch: pytest.MonkeyPatch, broken: str
+    kind: Kind,
+    server: Loopback,
+    tracer: MockTracer,
+    lenient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
 ) -> None:
     monkeypatch.setattr(tracer, broken, lambda *_, **__: 1 / 0)
-    assert [kind.fetch(server.url).body for _ in range(2)] == [b"ok"] * 2
+    request = HTTPRequest(server.url)
+    responses = [kind.fetch(request) for _ in range(2)]
+    assert [(response.body, response.request is request) for response in responses] == [(b"ok", True)] * 2
     assert len(server.seen) == 2
+    assert [record.name for record in caplog.records] == ["opentracing_instrumentation"]  # once
 
 
 def test_without_a_tracer_nothing_is_added(kind: Kind, server: Loopback) -> None:

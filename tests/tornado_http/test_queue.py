@@ -112,6 +112,21 @@ def test_callbacks_run_in_the_context_of_their_caller(
     assert sorted(span["parent"] for span in spans() if span["operation"] == "GET") == list("abcdef")
 
 
+def test_callbacks_that_are_defaults_of_the_client_run_in_the_context_of_the_caller(
+    kind: Kind, server: Loopback, tracer: MockTracer, spans: Spans
+) -> None:
+    noted: list[str] = []
+
+    async def work(client: Any) -> None:
+        await asyncio.gather(*(below(tracer, word, client, f"{server.url}/stream?{word}") for word in "abc"))
+
+    def current(_: bytes) -> None:
+        noted.append(get_current_span().operation_name)
+
+    kind.run(work, max_clients=1, defaults={"streaming_callback": current})
+    assert list(dict.fromkeys(noted)) == ["a", "b", "c"]
+
+
 def test_a_body_producer_runs_in_the_context_of_its_caller(
     simple: Kind, server: Loopback, tracer: MockTracer, spans: Spans
 ) -> None:
