@@ -54,10 +54,8 @@ def extract(carrier: Mapping[Any, Any], propagator: TextMapPropagator) -> SpanCo
         context = propagator.extract(_readable(carrier), Context(), _getter)
     except Exception:  # whatever strangers send: it begins a new trace
         return None
-    span = trace.get_current_span(context)
-    if not span.get_span_context().is_valid and not baggage.get_all(context):
-        return None
-    return SpanContext(span, context)
+    is_empty = not trace.get_current_span(context).get_span_context().is_valid and not baggage.get_all(context)
+    return None if is_empty else SpanContext(context)
 
 
 def inject_binary(span_context: SpanContext, carrier: bytearray) -> None:

@@ -16,14 +16,12 @@ from time import time
 from typing import Any
 
 from opentelemetry.context import Context, attach, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
-from .span import Span
+from .span import SPAN_KEY, Span
 
-#: Where a context keeps the current span, by OpenTelemetry's own account.
-(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 _SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
 
 #: Tells, by its tokens, in which of Python's contexts a scope was opened.
@@ -88,6 +86,8 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
         if top is self:
             self.is_left = not is_here
             attach(self.end())
+            if is_here:  # nobody will step over it: let go of what was before
+                self._around, self._outer = Context(), None
             return
         self.is_left = True
         if is_here and self._is_below(top):

@@ -20,7 +20,12 @@ from .values import nanoseconds, plain
 if TYPE_CHECKING:
     from .tracer import Tracer
 
+#: Where a context keeps the current span and the baggage, by OpenTelemetry's own account.
+(SPAN_KEY,) = otel.set_span_in_context(otel.INVALID_SPAN, Context())
+(BAGGAGE_KEY,) = baggage.set_baggage("key", "value", Context())
+
 _EXCEPTION = "exception"
+_ERROR_TYPE = "error.type"
 _baggage_lock = Lock()
 
 
@@ -28,15 +33,14 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
     """What identifies a span, with its baggage. It never changes.
 
     Args:
-        span: OpenTelemetry's span, or the stand-in for a remote one; an invalid one if there is baggage only.
-        context: the OpenTelemetry context that the span was begun in, or that its identity was extracted into.
+        context: an OpenTelemetry context in which the span, or the stand-in for a remote one, is the current one; there
+            is none if there is baggage only.
         adds_baggage: whether there is baggage in ``context`` that the current context may lack.
     """
 
-    __slots__ = ("_context", "_span", "adds_baggage")
+    __slots__ = ("_context", "adds_baggage")
 
-    def __init__(self, span: otel.Span, context: Context, adds_baggage: bool = True) -> None:
-        self._span = span
+    def __init__(self, context: Context, adds_baggage: bool = True) -> None:
         self._context = context
         self.adds_baggage = adds_baggage
 
@@ -57,24 +61,23 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
 
     def unwrap(self) -> otel.SpanContext:
         """Return OpenTelemetry's span context."""
-        return self._span.get_span_context()
+        return otel.get_current_span(self._context).get_span_context()
 
     def is_of(self, span: object) -> bool:
         """Tell whether this is the context of one of OpenTelemetry's spans."""
-        return self._span is span
+        return self._context.get(SPAN_KEY) is span
 
     def otel_context(self) -> Context:
         """Return an OpenTelemetry context in which the span is the current one."""
-        return otel.set_span_in_context(self._span, self._context)
+        return self._context
 
     def with_baggage(self, context: Context) -> Context:
         """Return an OpenTelemetry context with the baggage of this span added to its own."""
-        began = self._context
-        items = {} if began is context else baggage.get_all(began)
-        if items and items != baggage.get_all(context):
-            for key, value in items.items():
-                context = baggage.set_baggage(key, value, context)
-        return context
+        items: Any = self._context.get(BAGGAGE_KEY)
+        present: Any = context.get(BAGGAGE_KEY)
+        if not items or items is present:
+            return context
+        return Context({**context, BAGGAGE_KEY: {**(present or {}), **items}})
 
     def __repr__(self) -> str:
         identity = self.unwrap()
@@ -96,17 +99,20 @@ class Span(opentracing.Span):  # type: ignore[misc]
         """Take OpenTelemetry's span and the context that it was begun in."""
         self._tracer = tracer
         self._span = span
-        self._start_context = context
+        self._baggage: Any = context.get(BAGGAGE_KEY)
         self._context: SpanContext | None = None
         self._adds_baggage = False
         self._is_finished = False
+        self._has_error_type = False
+        self._is_explained = False  # whether the status says what the error was
         self.is_recording = span.is_recording()
 
     @property
     def context(self) -> SpanContext:
         """The span's identity, with the baggage that the span has now."""
         if self._context is None:
-            self._context = SpanContext(self._span, self._start_context, self._adds_baggage)
+            context = Context({SPAN_KEY: self._span, BAGGAGE_KEY: self._baggage})
+            self._context = SpanContext(context, self._adds_baggage)
         return self._context
 
     @property
@@ -139,20 +145,26 @@ class Span(opentracing.Span):  # type: ignore[misc]
 
         To its own trace the span adds its baggage; in any other, there is the span's only.
         """
-        began = self._start_context
-        if began is context:
+        present: Any = context.get(BAGGAGE_KEY)
+        if present is self._baggage:
             return context
         current = otel.get_current_span(context).get_span_context()
         if current.is_valid and current.trace_id != self._span.get_span_context().trace_id:
-            context = baggage.clear(context) if baggage.get_all(context) else context
-        return self.context.with_baggage(context)
+            present = None
+        return Context({**context, BAGGAGE_KEY: {**(present or {}), **(self._baggage or {})}})
 
-    def tell(self, attributes: Mapping[str, Any], is_error: bool | None = None) -> None:
-        """Set attributes, and the status if ``is_error`` says which."""
+    def tell(self, attributes: dict[str, Any], is_error: bool | None = None) -> None:
+        """Set attributes, and the status if ``is_error`` says which. What was told of an error first stands."""
+        if _ERROR_TYPE in attributes:
+            if self._has_error_type:
+                del attributes[_ERROR_TYPE]
+            self._has_error_type = True
         if attributes:
             self._span.set_attributes(attributes)
-        if is_error is not None:
-            self._span.set_status(StatusCode.ERROR if is_error else StatusCode.OK)
+        if is_error is False:
+            self._span.set_status(StatusCode.OK)
+        elif is_error and not self._is_explained:
+            self._span.set_status(StatusCode.ERROR)
 
     def log_kv(self, key_values: Mapping[str, Any], timestamp: float | None = None) -> Span:
         """Add an event, named by ``event``; one that tells of an error becomes an exception event.
@@ -187,6 +199,7 @@ class Span(opentracing.Span):  # type: ignore[misc]
             attributes[f"{_EXCEPTION}.stacktrace"] = _stack(kind, message, error, stack)
         self._tracer.conventions.tell_error_type(self, name)
         self._span.set_status(StatusCode.ERROR, f"{name}: {message}" if message else name)
+        self._is_explained = True
         return {**{str(key): plain(value) for key, value in fields.items()}, **attributes}
 
     def set_baggage_item(self, key: str, value: str) -> Span:
@@ -196,7 +209,7 @@ class Span(opentracing.Span):  # type: ignore[misc]
         """
         key, value = str(key), str(value)
         with _baggage_lock:
-            self._start_context = baggage.set_baggage(key, value, self._start_context)
+            self._baggage = {**(self._baggage or {}), key: value}
             self._adds_baggage = True
             self._context = None
         current = get_current()
@@ -206,7 +219,7 @@ class Span(opentracing.Span):  # type: ignore[misc]
 
     def get_baggage_item(self, key: str) -> str | None:
         """Return an item of the baggage, or ``None``."""
-        value = baggage.get_baggage(str(key), self._start_context)
+        value = (self._baggage or {}).get(str(key))
         return None if value is None else str(value)
 
     def finish(self, finish_time: float | None = None) -> None:

@@ -17,9 +17,9 @@ from opentracing import Format, Reference, ReferenceType, UnsupportedFormatExcep
 from opentracing.ext import tags as standard
 
 from . import propagation
-from .scope import SPAN_KEY, Scope, ScopeManager, current_context
+from .scope import Scope, ScopeManager, current_context
 from .semconv import Conventions
-from .span import Span, SpanContext
+from .span import SPAN_KEY, Span, SpanContext
 from .values import nanoseconds
 
 _DISTRIBUTION = "opentracing_instrumentation"
@@ -112,7 +112,10 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             if dropped is not None:
                 return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
-        started = self._otel.start_span(name, context, translation.kind, translation, links, nanoseconds(start_time))
+        parent = context.get(SPAN_KEY)
+        is_wanted = isinstance(parent, otel.Span) and parent.is_recording()  # as a rule; else let the sampler say so
+        attributes = translation.attributes() if is_wanted else translation
+        started = self._otel.start_span(name, context, translation.kind, attributes, links, nanoseconds(start_time))
         span = Span(self, started, context)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
@@ -184,7 +187,7 @@ def _span_context(reference: Any) -> SpanContext | None:
     if isinstance(reference, otel.Span):
         reference = reference.get_span_context()
     if isinstance(reference, otel.SpanContext):
-        return SpanContext(NonRecordingSpan(reference), Context())
+        return SpanContext(otel.set_span_in_context(NonRecordingSpan(reference), Context()))
     return None
 
 
