@@ -70,7 +70,7 @@ def program(command: Sequence[str]) -> tuple[str, list[str]]:
     path = shutil.which(first, path=os.pathsep.join(folders))
     if path is None:
         raise _NotFound(f"{first}: there is no such program")
-    return path, list(command)
+    return path, [path, *command[1:]]  # by its path Python finds its own environment
 
 
 def traced_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:

@@ -68,17 +68,16 @@ class Sender:
                 return
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
+                    self._connection = socket(AF_UNIX, SOCK_STREAM)
+                    self._connection.settimeout(PATIENCE)
+                    self._connection.connect(self._path)
+                    line = json.dumps({"pid": os.getpid()}).encode("ascii") + b"\n" + line
                 self._connection.sendall(line)
             except OSError:  # the collector has ended before this process, or nobody reads what it writes
-                self._connection, self._given_up = None, True
-
-    def _connect(self) -> socket:
-        connection = socket(AF_UNIX, SOCK_STREAM)
-        connection.settimeout(PATIENCE)
-        connection.connect(self._path)
-        connection.sendall(json.dumps({"pid": os.getpid()}).encode("ascii") + b"\n")
-        return connection
+                self._given_up = True
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
 
 
 def program_name() -> str:
