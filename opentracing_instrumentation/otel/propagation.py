@@ -10,6 +10,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
+from opentelemetry.trace import TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .span import SpanContext
@@ -22,11 +23,12 @@ _JAEGER_BAGGAGE = "uberctx-"
 
 
 class _Setter(Setter[MutableMapping[str, str]]):
-    """Puts text into a carrier; of Jaeger's flags "sampled, debug" only the first, which is what was meant."""
+    """Puts text into a carrier; of Jaeger's flags only "sampled": no span of OpenTelemetry's is for debugging."""
 
     def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
-        if key == _JAEGER_HEADER and value.endswith(":03"):
-            value = value[:-1] + "1"
+        if key == _JAEGER_HEADER:
+            identity, _, flags = value.rpartition(":")
+            value = f"{identity}:{int(flags, 16) & TraceFlags.SAMPLED:02x}"
         carrier[key] = value
 
 
@@ -34,7 +36,7 @@ class _Getter(Getter[Mapping[str, list[str]]]):
     """Reads a carrier that :func:`_readable` has made; names are looked up in lower case."""
 
     def get(self, carrier: Mapping[str, list[str]], key: str) -> list[str] | None:
-        return carrier.get(key.lower())
+        return carrier.get(key) or carrier.get(key.lower())
 
     def keys(self, carrier: Mapping[str, list[str]]) -> list[str]:
         return list(carrier)

@@ -170,9 +170,9 @@ def _otel_tracer(provider: Any, schema_url: str) -> otel.Tracer:
     if provider is not None and not hasattr(provider, "get_tracer"):
         if hasattr(provider, "unwrap"):
             provider = provider.unwrap()
-        if not hasattr(provider, "start_span"):
+        if not isinstance(provider, otel.Tracer):
             raise TypeError(f"tracer_provider: {provider!r} is neither a provider nor a tracer of OpenTelemetry's")
-        return provider  # type: ignore[no-any-return]
+        return provider
     return otel.get_tracer(_DISTRIBUTION, version(_DISTRIBUTION), provider, schema_url)
 
 
