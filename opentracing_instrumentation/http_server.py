@@ -38,7 +38,9 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
         if idle():
             return tracer.start_span()
     try:
-        parent = tracer.extract(format=Format.HTTP_HEADERS, carrier=dict(request.headers.items()))
+        headers = request.headers
+        carrier = headers if type(headers) is dict else dict(headers.items())
+        parent = tracer.extract(format=Format.HTTP_HEADERS, carrier=carrier)
     except Exception:
         logging.exception("trace extract failed: a new trace begins")
         parent = None

@@ -67,6 +67,9 @@ class Description:
         idle: tells at each call whether it can be left untraced because nobody listens.
     """
 
+    #: The source text of a handle's span.
+    _span = "_ot_handle"
+
     def __init__(
         self,
         describe: Callable[..., Any],
@@ -100,7 +103,7 @@ class Description:
         try:
             return opentracing.tracer.scope_manager.activate(handle, False)
         except Exception as error:
-            report(f"{self.place}: activation", error)
+            self.not_entered(error)
             return None
 
     def leave(self, scope: Scope | None) -> None:
@@ -109,19 +112,27 @@ class Description:
             return
         try:
             scope.close()
-        except ValueError:
-            self._leave_elsewhere(scope)
         except Exception as error:
-            report(f"{self.place}: deactivation", error)
+            self.not_left(scope, error)
 
-    def _leave_elsewhere(self, scope: Scope) -> None:
+    def not_entered(self, error: Exception) -> None:
+        """Report that a span could not be made current."""
+        report(f"{self.place}: activation", error)
+
+    def not_left(self, scope: Scope | None, error: Exception) -> None:
         """Leave a scope in a copy of the context that it was entered in: its token is of no use there."""
-        try:
-            if _SCOPE.get(None) is scope:
-                outer = scope._token.old_value
-                _SCOPE.set(None if outer is Token.MISSING else outer)
-        except Exception as error:
+        if scope is None:  # it was not entered
+            return
+        if not isinstance(error, ValueError):
             report(f"{self.place}: deactivation", error)
+        elif _SCOPE.get(None) is scope:
+            outer = scope._token.old_value
+            _SCOPE.set(None if outer is Token.MISSING else outer)
+
+    @property
+    def activated(self) -> str:
+        """The source text of what a wrapper makes current, if anything."""
+        return self._span if self.activate else ""
 
     def span_of(self, handle: Any) -> Any:
         """Return the span of a handle."""
@@ -172,7 +183,7 @@ class Description:
         if type(result) not in _KINDS:  # a proxy, which passes for what it stands for
             self.succeed(handle, result)
             return result
-        make = _compile(_KINDS[type(result)], "", "_ot_original()", "_ot_describe()", self.activate, None)
+        make = _compile(_KINDS[type(result)], "", "_ot_original()", "_ot_describe()", self.activated, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
         resumed.__name__, resumed.__qualname__ = result.__name__, result.__qualname__
         if isinstance(result, types.GeneratorType) and result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -222,6 +233,8 @@ class FlowDescription(Description):
     def begin(self, described: Generator[Any, Any, Any]) -> _Flow | None:
         span = next(described, None)
         return None if span is None else (span, described)
+
+    _span = "_ot_handle[0]"
 
     def span_of(self, handle: _Flow) -> Any:
         return handle[0]
@@ -342,18 +355,29 @@ _CALL = """{define} _ot_call({parameters}):
 {begin}
     if _ot_handle is None:
         return {call}
+    _ot_scope = None
     {enter}
     {listen}
     try:
         _ot_result = {call}
     except BaseException as _ot_error:
-        {leave}
+        _ot_description.leave(_ot_scope)
         {fail}
         raise
     {leave}
     {succeed}
     return _ot_result
 """
+
+# Written out, where most calls come along: as Description.enter and Description.leave.
+_ENTER = """try:
+        _ot_scope = _ot_api.tracer.scope_manager.activate({span}, False)
+    except Exception as _ot_failure:
+        _ot_scope = _ot_description.not_entered(_ot_failure)"""
+_LEAVE = """try:
+        _ot_scope.close()
+    except Exception as _ot_failure:
+        _ot_description.not_left(_ot_scope, _ot_failure)"""
 
 _LISTEN = """_ot_listener = _ot_listen(_ot_description, _ot_handle, {callback})
     if {callback} is not None:
@@ -411,7 +435,7 @@ _KINDS = {
 _DEFERRED = (*_KINDS, asyncio.Future, concurrent.futures.Future)
 
 
-def _source(kind: str, parameters: str, call: str, described: str, activate: bool, callback: str | None) -> str:
+def _source(kind: str, parameters: str, call: str, described: str, span: str, callback: str | None) -> str:
     begin = _BEGIN.format(described=described).strip("\n")
     if kind == _GENERATING:
         return _GENERATOR.format(parameters=parameters, call=call, begin=begin)
@@ -433,8 +457,8 @@ def _source(kind: str, parameters: str, call: str, described: str, activate: boo
         parameters=parameters,
         begin=begin,
         call=f"await {call}" if kind == _COROUTINE else call,
-        enter="_ot_scope = _ot_description.enter(_ot_handle)" if activate else "",
-        leave="_ot_description.leave(_ot_scope)" if activate else "",
+        enter=_ENTER.format(span=span) if span else "",
+        leave=_LEAVE if span else "",
         listen=_LISTEN.format(callback=callback) if callback else "",
         fail=fail,
         succeed=succeed,
@@ -443,14 +467,15 @@ def _source(kind: str, parameters: str, call: str, described: str, activate: boo
 
 @functools.lru_cache(maxsize=1024)
 def _compile(
-    kind: str, parameters: str, call: str, described: str, activate: bool, callback: str | None
+    kind: str, parameters: str, call: str, described: str, span: str, callback: str | None
 ) -> Callable[..., Any]:
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
-    source = _source(kind, parameters, call, described, activate, callback)
+    source = _source(kind, parameters, call, described, span, callback)
     factory = "def _ot_factory(_ot_original, _ot_describe, _ot_switch, _ot_idle, _ot_description):\n"
     factory += "    _ot_begin, _ot_succeed = _ot_description.begin, _ot_description.succeed\n"
     factory += "".join(f"    {line}\n" for line in source.splitlines())
     namespace: dict[str, Any] = {
+        "_ot_api": opentracing,
         "_ot_deferred": _DEFERRED,
         "_ot_listen": _Listener,
         "_ot_run": _run,
@@ -595,7 +620,7 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
         signature.parameters,
         f"_ot_original({signature.arguments})",
         _begun(description, described),
-        description.activate,
+        description.activated,
         description.callback,
     )
     wrapper = make(original, describe, switch, description.idle, description)
@@ -640,5 +665,5 @@ def proxy(original: Any, description: Description, switch: Switch) -> Any:
         bound = "_ot_instance is None or _ot_wrapped is _ot_original"
         described = f"*(_ot_args if {bound} else (_ot_instance, *_ot_args)), **_ot_kwargs"
     parameters, call = "_ot_wrapped, _ot_instance, _ot_args, _ot_kwargs", "_ot_wrapped(*_ot_args, **_ot_kwargs)"
-    make = _compile(_FUNCTION, parameters, call, _begun(description, described), description.activate, None)
+    make = _compile(_FUNCTION, parameters, call, _begun(description, described), description.activated, None)
     return _Proxy(original, make(original, describe, switch, description.idle, description))

@@ -52,7 +52,7 @@ def redact_query(url: str, secret_parameters: Sequence[str]) -> str:
     """Return ``url`` without the values of secret query parameters; see :func:`redact_url`."""
     if "=" not in url:
         return url
-    is_secret = _recognizer(tuple(secret_parameters))
+    is_secret = _recognizer(secret_parameters)
     if not any(map(is_secret, _NAMES.findall(url))):
         return url
     start = url.find("?")
@@ -72,11 +72,24 @@ _PARTS = re.compile(r"[^&;#?]+|[&;#?]")
 
 def is_secret_name(name: str, patterns: tuple[str, ...]) -> bool:
     """Tell whether a parameter of this name holds a secret by one of the ``patterns`` (lower case, :mod:`fnmatch`)."""
-    return _recognizer(patterns)(name)
+    return _recognizer_of(patterns)(name)
+
+
+# Nearly always the patterns are those of the last time; to compare them costs less than to look them up.
+_latest: tuple[Sequence[str], Callable[[str], bool]] = ((), lambda _: False)
+
+
+def _recognizer(patterns: Sequence[str]) -> Callable[[str], bool]:
+    global _latest  # noqa: PLW0603 - replaced as a whole, by any thread
+    known, recognizer = _latest
+    if known != patterns:
+        recognizer = _recognizer_of(tuple(patterns))
+        _latest = (patterns[:], recognizer)
+    return recognizer
 
 
 @lru_cache(maxsize=16)
-def _recognizer(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+def _recognizer_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     @lru_cache(maxsize=1024)
     def is_secret(name: str) -> bool:
         name = name.lower().replace("%5f", "_").replace("%2d", "-")
