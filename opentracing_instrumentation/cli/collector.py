@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .records import SpanRecord
+from .sender import LEAVING
 
 #: Seconds without news of a trace after which it counts as finished: none of its spans is open; or in spite of that.
 QUIET = 0.25
@@ -88,18 +89,15 @@ class Traces:
 class Collector:
     """Serves a listening socket until the program has ended and with it all who are connected.
 
-    `program` is a file descriptor that reads as ended when the program and all that it has forked are gone; `main`
-    is the id of its first process, which waits at its end until all is drawn.
+    `program` is a file descriptor that reads as ended when the program and all that it has forked are gone.
     """
 
-    def __init__(self, listener: socket.socket, program: int, main: int, draw: Draw) -> None:
+    def __init__(self, listener: socket.socket, program: int, draw: Draw) -> None:
         self._traces = Traces(draw)
         self._listener = listener
         self._program = program
-        self._main = main
         self._running = True
-        self._peers = 0
-        self._waiting: list[socket.socket] = []
+        self._peers: set[_Peer] = set()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(program, selectors.EVENT_READ, self._program_ended)
@@ -109,8 +107,8 @@ class Collector:
         while self._running or self._peers:
             self._step(self._traces.seconds_until_due())
             self._traces.draw_due()
-            while self._waiting:
-                self._release(self._waiting.pop())
+            for peer in [peer for peer in self._peers if peer.leaving]:
+                self._release(peer)
         self._traces.draw_due(everything=True)
 
     def _step(self, timeout: float | None) -> bool:
@@ -120,60 +118,59 @@ class Collector:
             key.data()
         return bool(ready)
 
-    def _release(self, waiting: socket.socket) -> None:
-        """Draw everything, with what its children have just sent or are about to, before the program may end."""
+    def _release(self, peer: _Peer) -> None:
+        """Draw everything, with what threads and children have just sent or are about to, before the peer may end."""
         deadline = time.monotonic() + LAST
         while self._step(QUIET if self._traces.any_open() else 0) and time.monotonic() < deadline:
             pass
         self._traces.draw_due(everything=True)
-        waiting.close()
+        self._leave(peer)
 
     def _program_ended(self) -> None:
         self._selector.unregister(self._program)
         self._running = False
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
-        self._peers += 1
-        self._selector.register(connection, selectors.EVENT_READ, _Peer(self, connection, self._traces).read)
+        peer = _Peer(self._listener.accept()[0])
+        self._peers.add(peer)
+        self._selector.register(peer.connection, selectors.EVENT_READ, lambda: self._read(peer))
 
-    def leave(self, peer: _Peer) -> None:
-        """Take leave of a peer that has closed its side."""
-        self._selector.unregister(peer.connection)
-        self._peers -= 1
-        self._traces.lost(peer.connection.fileno())
-        if peer.pid == self._main:
-            self._waiting.append(peer.connection)
-        else:
+    def _read(self, peer: _Peer) -> None:
+        messages = peer.read()
+        if messages is None:
+            self._leave(peer)
+            return
+        for message in messages:
+            self._traces.tell(peer.connection.fileno(), message)
+
+    def _leave(self, peer: _Peer) -> None:
+        if peer in self._peers:  # it may have ended while it was waited for
+            self._peers.discard(peer)
+            self._selector.unregister(peer.connection)
+            self._traces.lost(peer.connection.fileno())
             peer.connection.close()
 
 
 class _Peer:
-    """One process that sends."""
+    """One process that sends. One that is `leaving` waits until it has been drawn."""
 
-    def __init__(self, collector: Collector, connection: socket.socket, traces: Traces) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.pid: int | None = None
-        self._collector = collector
-        self._traces = traces
+        self.leaving = False
         self._rest = b""
 
-    def read(self) -> None:
-        """Take in what has come."""
+    def read(self) -> list[dict[str, Any]] | None:
+        """The messages about spans that have come; None at the end."""
         try:
             received = self.connection.recv(1 << 16)
         except OSError:
             received = b""
         if not received:
-            self._collector.leave(self)
-            return
+            return None
         *lines, self._rest = (self._rest + received).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "pid" in message:
-                self.pid = message["pid"]
-            else:
-                self._traces.tell(self.connection.fileno(), message)
+        messages = [json.loads(line) for line in lines]
+        self.leaving = self.leaving or LEAVING in messages
+        return [message for message in messages if message != LEAVING]
 
 
 def start(draw: Draw) -> str:
@@ -199,13 +196,12 @@ def start(draw: Draw) -> str:
     except OSError:
         shutil.rmtree(folder)
         raise
-    main = os.getpid()
     ended, program = os.pipe()
     os.set_inheritable(program, True)
     intermediate = os.fork()
     if not intermediate:
         os.close(program)
-        _serve_apart(Collector(listener, ended, main, draw), folder)
+        _serve_apart(Collector(listener, ended, draw), folder)
     os.waitpid(intermediate, 0)  # the collector is nobody's child that the program could be surprised by
     os.close(ended)
     listener.close()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from socket import AF_UNIX, SHUT_WR, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_STREAM, socket
 from threading import RLock
 from typing import Any
 
@@ -22,6 +22,8 @@ from .tracer import Span
 
 #: Seconds that the traced program waits at most for a collector which does not read, or for its last lines.
 PATIENCE = 5.0
+#: The message of a process that wants to end, to which the collector answers by closing the connection.
+LEAVING = {"leaving": True}
 
 
 class Sender:
@@ -50,18 +52,19 @@ class Sender:
         self._send(asdict(SpanRecord.of(span, self._service())))
 
     def close(self) -> None:
-        """Send no more, and wait until the collector has drawn what it got."""
+        """Wait until the collector has drawn what it has got, and gets from other threads meanwhile; send no more."""
         with self._lock:
-            connection, self._connection, self._given_up = self._connection, None, True
+            if self._connection is not None:
+                self._send(LEAVING)
+            connection = self._connection
         if connection is not None:
             try:
-                connection.shutdown(SHUT_WR)
                 connection.recv(1)
-            except OSError:  # it is gone
+            except OSError:  # it is gone, or busy
                 pass
-            connection.close()
+        self._give_up()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> None:
         line = json.dumps(message).encode("ascii") + b"\n"
         with self._lock:
             if self._given_up:
@@ -71,13 +74,15 @@ class Sender:
                     self._connection = socket(AF_UNIX, SOCK_STREAM)
                     self._connection.settimeout(PATIENCE)
                     self._connection.connect(self._path)
-                    line = json.dumps({"pid": os.getpid()}).encode("ascii") + b"\n" + line
                 self._connection.sendall(line)
             except OSError:  # the collector has ended before this process, or nobody reads what it writes
-                self._given_up = True
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
+                self._give_up()
+
+    def _give_up(self) -> None:
+        with self._lock:
+            connection, self._connection, self._given_up = self._connection, None, True
+        if connection is not None:
+            connection.close()
 
 
 def program_name() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import threading
+import time
 
 import opentracing
 import pytest
@@ -218,7 +220,7 @@ def served(tmp_path):
     listener.listen()
     ended, program = os.pipe()
     drawn = []
-    collector = Collector(listener, ended, os.getpid(), drawn.extend)
+    collector = Collector(listener, ended, drawn.extend)
     thread = threading.Thread(target=collector.serve)
     thread.start()
     yield path, drawn, thread
@@ -264,3 +266,26 @@ def test_without_a_collector_nothing_happens(tmp_path):
     tracer = Tracer(sender.began, sender.ended)
     tracer.start_span("one").finish()
     sender.close()
+
+
+def test_a_span_that_another_thread_ends_meanwhile_is_drawn_too(served):
+    path, drawn, _ = served
+    sender = Sender(path, lambda: "shop")
+    span = Tracer(sender.began, sender.ended).start_span("one")
+    threading.Timer(QUIET / 5, span.finish).start()
+    sender.close()
+    assert [span.name for span in drawn] == ["one"]
+
+
+def test_a_process_that_goes_without_a_word_leaves_what_it_has_ended(served):
+    path, drawn, _ = served
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    for message in {"began": "1", "trace_id": "7"}, {"trace_id": "7", "span_id": "2", "name": "done"}:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+    connection.sendall(b'{"trace_id": "7", "span_i')
+    connection.close()
+    until = time.monotonic() + 10
+    while not drawn and time.monotonic() < until:
+        time.sleep(QUIET / 10)
+    assert [span.name for span in drawn] == ["done"]
