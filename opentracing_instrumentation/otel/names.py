@@ -78,7 +78,7 @@ def _of_aws(_: str, call: str) -> _Namer:
 
     def name(tags: _Tags) -> str | None:
         service, operation = tags.get("boto3.service_name"), tags.get("aws.operation") or method
-        if service is None:
+        if not (isinstance(service, str) and isinstance(operation, str)):
             return None
         destination = tags.get(standard.MESSAGE_BUS_DESTINATION)
         if destination and operation in _AWS_MESSAGES:

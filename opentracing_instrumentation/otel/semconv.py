@@ -96,7 +96,10 @@ class Translation(Mapping[str, Any]):
                 elif rule is None:
                     made[str(tag)] = value if type(value) is str else plain(value)
                 else:
-                    rule(self, value)
+                    try:
+                        rule(self, value)
+                    except Exception:  # a value of a kind that the rule knows nothing of
+                        made[tag] = plain(value)
         return made
 
     def __getitem__(self, name: str) -> Any:
@@ -462,6 +465,10 @@ def _old_aws_service(span: Translation, value: Any) -> None:
             span.made["db.operation"] = span.tags["aws.operation"]
 
 
+def _old_aws_operation(span: Translation, value: Any) -> None:
+    span.made.setdefault("rpc.method", plain(value))
+
+
 def _tables(span: Translation, value: Any) -> None:
     _old_tables(span, value)
     tables = span.made["aws.dynamodb.table_names"]
@@ -515,7 +522,7 @@ TABLE: Mapping[str, Target] = {
     "celery.state": _same("celery.state"),
     "celery.queue_time": _same("celery.queue_time"),
     "boto3.service_name": Target(_aws_service, _old_aws_service),
-    "aws.operation": Target(None, "rpc.method"),
+    "aws.operation": Target(None, _old_aws_operation),
     "aws.request_id": _same("aws.request_id"),
     "aws.s3.bucket": _same("aws.s3.bucket"),
     "aws.dynamodb.table": Target(_tables, _old_tables),
@@ -583,6 +590,7 @@ def _kind_of_hook(kind: SpanKind, tags: Mapping[str, Any]) -> SpanKind:
     """Return the kind by the conventions: OpenTracing's hooks take a message's sender for any other client."""
     if tags.get(standard.COMPONENT) == "Celery":
         return SpanKind.PRODUCER if kind is SpanKind.CLIENT else SpanKind.CONSUMER
-    if "boto3.service_name" in tags and tags["boto3.service_name"] in _AWS_MESSAGING:
-        return SpanKind.PRODUCER if _MESSAGE_OPERATIONS.get(tags.get("aws.operation", "")) == "send" else kind
+    operation = tags.get("aws.operation")
+    if isinstance(operation, str) and _MESSAGE_OPERATIONS.get(operation) == "send":
+        return SpanKind.PRODUCER
     return kind
