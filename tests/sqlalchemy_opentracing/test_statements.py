@@ -169,8 +169,8 @@ def test_every_batch_of_a_marked_statement_is_traced(marked_only: Any, told: Tel
     statement, parent = users.insert().returning(users.c.id), MinimalSpan()
     marks.set_parent_span(statement, parent)
     with marked_only.begin() as connection:
-        connection = connection.execution_options(insertmanyvalues_page_size=2)
-        connection.execute(statement, [{"name": str(number)} for number in range(5)])
+        paged = connection.execution_options(insertmanyvalues_page_size=2)
+        paged.execute(statement, [{"name": str(number)} for number in range(5)])
     assert told() == [("insert", parent)] * 3
     assert not marks.get_traced(statement)
 
@@ -199,10 +199,10 @@ def test_a_failing_fetch_after_the_end_is_not_the_statements(marked_only: Any, o
 
 def test_a_statement_whose_failure_nobody_announces_is_finished(marked_only: Any, own: MinimalTracer) -> None:
     with marked_only.connect() as connection:
-        connection = connection.execution_options(skip_user_error_events=True)
-        marks.set_traced(connection)
+        silent = connection.execution_options(skip_user_error_events=True)
+        marks.set_traced(silent)
         with pytest.raises(OperationalError):
-            connection.execute(sa.text("SELECT nothing FROM nowhere"))
+            silent.execute(sa.text("SELECT nothing FROM nowhere"))
     gc.collect()
     assert [span.finished for span in own.spans] == [1]
 
