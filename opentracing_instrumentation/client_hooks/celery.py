@@ -5,7 +5,8 @@ used for tasks that only the worker knows. The signal ``before_task_publish`` gi
 headers, in which the span's context travels. In the worker, ``task_prerun`` and ``task_postrun`` enclose each run in
 every pool, whatever becomes of it (success, failure, retry, ``Ignore``, ``Reject``, a time limit), and both are sent by
 the thread that runs it. A worker process that is killed sends nothing any more: its parent's ``Request.on_failure``
-tells of the run that was lost.
+tells of the run that was lost. At a hard time limit the process is asked to end first, and so ends the run by itself,
+with ``SystemExit``; a task that does not come back to Python in time is lost untold.
 
 A retry repeats the context that the task came with: all attempts are siblings. A task that comes without a context is
 the root of a trace.
@@ -255,7 +256,7 @@ def _planned(eta: str) -> float:
 
 
 class _Run(Scope):  # type: ignore[misc]
-    """The scope of a run. It ends the span, when the task's request is dropped if nobody tells the end before."""
+    """The scope of a run, which ends its span, at the latest when the task's request is dropped."""
 
     _scope: Scope | None = None
 
@@ -357,7 +358,7 @@ def _lost_run(request: Any, error: BaseException) -> Span | None:
     context, started = Context(request.request_dict), request.time_start
     span = _begin_run(request.task, request.id, context, started, {**_parent(context), "start_time": started})
     span.set_tag(_STATE, "FAILURE")
-    span._on_error(span, type(error), error, error.__traceback__)
+    Span._on_error(span, type(error), error, error.__traceback__)
     return span
 
 
