@@ -130,9 +130,10 @@ class Description:
             _SCOPE.set(None if outer is Token.MISSING else outer)
 
     @property
-    def activated(self) -> str:
-        """The source text of what a wrapper makes current, if anything."""
-        return self._span if self.activate else ""
+    def texts(self) -> tuple[str, str]:
+        """The source texts of what a wrapper makes current, if anything, and of how it ends a span."""
+        overridden = type(self).succeed is not Description.succeed
+        return self._span if self.activate else "", _SUCCEED if overridden else _FINISH
 
     def span_of(self, handle: Any) -> Any:
         """Return the span of a handle."""
@@ -143,7 +144,11 @@ class Description:
         try:
             handle.finish()
         except Exception as error:
-            report(f"{self.place}: finish", error)
+            self.not_finished(error)
+
+    def not_finished(self, error: Exception) -> None:
+        """Report that a span could not be finished."""
+        report(f"{self.place}: finish", error)
 
     def fail(self, handle: Any, error: BaseException) -> None:
         """End the span of a call that raised."""
@@ -183,7 +188,7 @@ class Description:
         if type(result) not in _KINDS:  # a proxy, which passes for what it stands for
             self.succeed(handle, result)
             return result
-        make = _compile(_KINDS[type(result)], "", "_ot_original()", "_ot_describe()", self.activated, None)
+        make = _compile(_KINDS[type(result)], "", "_ot_original()", "_ot_describe()", self.texts, None)
         resumed = make(lambda: result, lambda: handle, _ALWAYS, _never, self)()
         resumed.__name__, resumed.__qualname__ = result.__name__, result.__qualname__
         if isinstance(result, types.GeneratorType) and result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -369,7 +374,7 @@ _CALL = """{define} _ot_call({parameters}):
     return _ot_result
 """
 
-# Written out, where most calls come along: as Description.enter and Description.leave.
+# Written out, where most calls come along: Description.enter, Description.leave and Description.succeed.
 _ENTER = """try:
         _ot_scope = _ot_api.tracer.scope_manager.activate({span}, False)
     except Exception as _ot_failure:
@@ -378,6 +383,11 @@ _LEAVE = """try:
         _ot_scope.close()
     except Exception as _ot_failure:
         _ot_description.not_left(_ot_scope, _ot_failure)"""
+_FINISH = """try:
+        _ot_handle.finish()
+    except Exception as _ot_failure:
+        _ot_description.not_finished(_ot_failure)"""
+_SUCCEED = "_ot_description.succeed(_ot_handle, _ot_result)"
 
 _LISTEN = """_ot_listener = _ot_listen(_ot_description, _ot_handle, {callback})
     if {callback} is not None:
@@ -435,7 +445,8 @@ _KINDS = {
 _DEFERRED = (*_KINDS, asyncio.Future, concurrent.futures.Future)
 
 
-def _source(kind: str, parameters: str, call: str, described: str, span: str, callback: str | None) -> str:
+def _source(kind: str, parameters: str, call: str, described: str, texts: tuple[str, str], callback: str | None) -> str:
+    span, succeed = texts
     begin = _BEGIN.format(described=described).strip("\n")
     if kind == _GENERATING:
         return _GENERATOR.format(parameters=parameters, call=call, begin=begin)
@@ -443,7 +454,6 @@ def _source(kind: str, parameters: str, call: str, described: str, span: str, ca
         begin = "\n".join("    " + line for line in begin.splitlines())
         return _ASYNC_GENERATOR.format(parameters=parameters, call=call, begin=begin)
     fail = "_ot_description.fail(_ot_handle, _ot_error)"
-    succeed = "_ot_succeed(_ot_handle, _ot_result)"
     if kind == _FUNCTION:
         succeed = (
             "if _ot_result is not None and isinstance(_ot_result, _ot_deferred):\n"
@@ -467,12 +477,12 @@ def _source(kind: str, parameters: str, call: str, described: str, span: str, ca
 
 @functools.lru_cache(maxsize=1024)
 def _compile(
-    kind: str, parameters: str, call: str, described: str, span: str, callback: str | None
+    kind: str, parameters: str, call: str, described: str, texts: tuple[str, str], callback: str | None
 ) -> Callable[..., Any]:
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
-    source = _source(kind, parameters, call, described, span, callback)
+    source = _source(kind, parameters, call, described, texts, callback)
     factory = "def _ot_factory(_ot_original, _ot_describe, _ot_switch, _ot_idle, _ot_description):\n"
-    factory += "    _ot_begin, _ot_succeed = _ot_description.begin, _ot_description.succeed\n"
+    factory += "    _ot_begin = _ot_description.begin\n"
     factory += "".join(f"    {line}\n" for line in source.splitlines())
     namespace: dict[str, Any] = {
         "_ot_api": opentracing,
@@ -620,7 +630,7 @@ def instrument(original: Callable[..., Any], description: Description, switch: S
         signature.parameters,
         f"_ot_original({signature.arguments})",
         _begun(description, described),
-        description.activated,
+        description.texts,
         description.callback,
     )
     wrapper = make(original, describe, switch, description.idle, description)
@@ -665,5 +675,5 @@ def proxy(original: Any, description: Description, switch: Switch) -> Any:
         bound = "_ot_instance is None or _ot_wrapped is _ot_original"
         described = f"*(_ot_args if {bound} else (_ot_instance, *_ot_args)), **_ot_kwargs"
     parameters, call = "_ot_wrapped, _ot_instance, _ot_args, _ot_kwargs", "_ot_wrapped(*_ot_args, **_ot_kwargs)"
-    make = _compile(_FUNCTION, parameters, call, _begun(description, described), description.activated, None)
+    make = _compile(_FUNCTION, parameters, call, _begun(description, described), description.texts, None)
     return _Proxy(original, make(original, describe, switch, description.idle, description))
