@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from wrapt import register_post_import_hook
 
@@ -231,27 +232,50 @@ class ListenPatch(Patch):
 class EventPatch(Patch):
     """Listens to an event on a class of a library with an event registry, and so on all instances, older ones included.
 
-    The registry is the module ``event`` of the library, with ``listen`` and ``remove``, as in SQLAlchemy.
+    The registry is the module ``event`` of the library, with ``listen``, as in SQLAlchemy. An event listened to once is
+    relayed for good, after a reset to nobody: to change the library's list of listeners is to break the statement of a
+    thread that is going through it. That leaves the first time, for whoever installs a hook with statements under way.
     """
 
-    def __init__(self, target: str, event: str, listener: Callable[..., Any], **options: Any) -> None:
+    def __init__(self, target: str, event: str, listener: Callable[..., Any]) -> None:
         super().__init__(target)
         self.effect = f"event `{event}` is listened to"
+        self.listener = listener
         self._event = event
-        self._options = options
-        self._listener = _isolated(listener, f"{target} {event}")
-        self._registered: tuple[Any, ...] = ()
-
-    def _registry(self) -> Any:
-        return sys.modules[f"{self.module_name.partition('.')[0]}.event"]
+        self._relay: _Relay | None = None
 
     def apply(self, module: types.ModuleType) -> None:
-        registered = (getattr(*resolve(module, self.path)), self._event, self._listener)
-        self._registry().listen(*registered, **self._options)
-        self._registered = registered
+        source = getattr(*resolve(module, self.path))
+        relays = _relays.setdefault(source, {})
+        relay = relays.get(self._event)
+        if relay is None:
+            relay = _Relay(f"{self.target} {self._event}")
+            sys.modules[f"{self.module_name.partition('.')[0]}.event"].listen(source, self._event, relay.tell)
+            relays[self._event] = relay
+        relay.patches += (self,)
+        self._relay = relay
 
     def revert(self) -> None:
-        self._registry().remove(*self._registered)
+        if self._relay is not None:
+            self._relay.patches = tuple(patch for patch in self._relay.patches if patch is not self)
+
+
+class _Relay:
+    """The one listener to an event of a class that its library knows."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.patches: tuple[EventPatch, ...] = ()
+
+    def tell(self, *args: Any) -> None:
+        for patch in self.patches:
+            try:
+                patch.listener(*args)
+            except Exception as error:
+                report(self.place, error)
+
+
+_relays: WeakKeyDictionary[Any, dict[str, _Relay]] = WeakKeyDictionary()
 
 
 def _isolated(function: Callable[..., Any], place: str) -> Callable[..., Any]:
@@ -549,17 +573,16 @@ def listen(*targets: str) -> Callable[[_Method], _Method]:
     return mark(make(target) for target in targets)
 
 
-def on_event(target: str, *events: str, **options: Any) -> Callable[[_Method], _Method]:
+def on_event(target: str, *events: str) -> Callable[[_Method], _Method]:
     """Mark a method as the listener to events of a class, given as ``"module:Class"``.
 
     Args:
         target: the class.
         events: names of its events.
-        options: passed to the registry's ``listen``.
     """
 
     def make(event: str) -> _Mark:
-        return lambda patcher, method: EventPatch(target, event, method, **options)  # noqa: ARG005
+        return lambda patcher, method: EventPatch(target, event, method)  # noqa: ARG005
 
     return mark(make(event) for event in events)
 

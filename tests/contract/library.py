@@ -54,9 +54,7 @@ def _modules(hook: Hook) -> Iterator[types.ModuleType]:
 
 def _listens(patch: Any) -> bool | None:
     if isinstance(patch, EventPatch):
-        registry = sys.modules[patch.module_name.partition(".")[0] + ".event"]
-        target = getattr(*resolve(sys.modules[patch.module_name], patch.path))
-        return bool(registry.contains(target, patch._event, patch._listener))
+        return patch._relay is not None and patch in patch._relay.patches
     if isinstance(patch, ListenPatch):
         signal = getattr(*resolve(sys.modules[patch.module_name], patch.path))
         return any(patch._receiver in receiver for receiver in signal.receivers)

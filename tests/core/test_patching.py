@@ -664,34 +664,47 @@ def library_with_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     package, registry = type(sys)("library_with_events"), type(sys)("library_with_events.event")
     package.Engine = type("Engine", (), {})
     registry.listeners = []
-    registry.listen = lambda *registered, **options: registry.listeners.append((registered, options))
-    registry.remove = lambda *registered: registry.listeners.remove((registered, {"insert": True}))
+    registry.listen = lambda *registered: registry.listeners.append(registered)
     package.event = registry
     monkeypatch.setitem(sys.modules, package.__name__, package)
     monkeypatch.setitem(sys.modules, registry.__name__, registry)
     return package
 
 
-def test_events_are_listened_to_until_reset(library_with_events: Any, install: Install) -> None:
-    """By the library's own registry, with its options."""
+def test_events_are_listened_to_until_reset(
+    library_with_events: Any, install: Install, lenient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library knows one listener to each event, whoever and how many listen: its list does not change again."""
     heard: list[Any] = []
 
     class Hook(Patcher):
         @staticmethod
-        @on_event("library_with_events:Engine", "before", "after", insert=True)
+        @on_event("library_with_events:Engine", "before", "after")
         def on(event: Any) -> None:
             heard.append(event)
+            if event is None:
+                raise ValueError
 
-    patcher = install(Hook())
-    registered = library_with_events.event.listeners
-    assert [(target, event, options) for (target, event, _), options in registered] == [
-        (library_with_events.Engine, "before", {"insert": True}),
-        (library_with_events.Engine, "after", {"insert": True}),
+    first, second = install(Hook()), install(Hook())
+    registered = list(library_with_events.event.listeners)
+    assert [(target, event) for target, event, _ in registered] == [
+        (library_with_events.Engine, "before"),
+        (library_with_events.Engine, "after"),
     ]
-    registered[0][0][2]("heard")
-    assert heard == ["heard"]
-    patcher.reset_patches()
-    assert registered == []
+    before = registered[0][2]
+    before("both")
+    first.reset_patches()
+    before("one")
+    before(None)
+    second.reset_patches()
+    before("nobody")
+    install(first)
+    before("again")
+    assert heard == ["both", "both", "one", None, "again"]
+    assert library_with_events.event.listeners == registered
+    assert [record.getMessage() for record in caplog.records] == [
+        "library_with_events:Engine before failed; the call itself goes on (reported once)"
+    ]
 
 
 def test_a_replacement_stands_until_reset(write: Write, install: Install) -> None:

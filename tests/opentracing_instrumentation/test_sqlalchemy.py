@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Session, declarative_base
 
+from opentracing_instrumentation._core import patching
 from opentracing_instrumentation.client_hooks import set_current_span_func
 from opentracing_instrumentation.client_hooks import sqlalchemy as hook
 
@@ -227,12 +229,15 @@ def _raise(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["engine", "class", "class, before ours"])
-def test_an_error_handler_that_raises_is_obeyed_and_the_span_ends(engine: Engine, spans: Spans, where: str) -> None:
+def test_an_error_handler_that_raises_is_obeyed_and_the_span_ends(
+    engine: Engine, spans: Spans, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listened = (engine if where == "engine" else Engine, "handle_error", _raise)
-    if where == "class, before ours":
-        hook.reset_patches()
     event.listen(*listened)
-    hook.install_patches()
+    if where == "class, before ours":  # as in a process that has not listened before
+        hook.reset_patches()
+        monkeypatch.setattr(patching, "_relays", WeakKeyDictionary())
+        hook.install_patches()
     try:
         with engine.connect() as connection, pytest.raises(UsersError):
             connection.execute(sa.text("SELECT x FROM nowhere"))
@@ -273,6 +278,25 @@ def test_a_reset_in_the_middle_of_a_statement_ends_its_span(engine: Engine, span
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar() == 1
     gc.collect()
+    assert spans() == [statement("SELECT 1")]
+
+
+@pytest.mark.parametrize("name", ["before_cursor_execute", "after_cursor_execute"])
+def test_a_reset_while_listeners_are_called_does_not_break_the_statement(
+    engine: Engine, spans: Spans, name: str
+) -> None:
+    """SQLAlchemy's own list of listeners stays as it is: a thread may be going through it."""
+
+    def reset(*_: Any) -> None:
+        hook.reset_patches()
+        hook.install_patches()
+
+    event.listen(Engine, name, reset)
+    try:
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT 1")).scalar() == 1
+    finally:
+        event.remove(Engine, name, reset)
     assert spans() == [statement("SELECT 1")]
 
 
