@@ -6,6 +6,7 @@ returns what came of it in a form that can be compared. It looks its library's n
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import Callable
@@ -49,14 +50,17 @@ def _urllib2(find: Find) -> Any:
 
 
 def _tornado_http(find: Find) -> Any:
-    from tornado.httpclient import HTTPClient
+    from tornado.httpclient import AsyncHTTPClient
 
-    client = HTTPClient()
-    try:
-        response = client.fetch(_url(), request_timeout=10)
-        return response.code, response.body
-    finally:
-        client.close()
+    async def fetch() -> Any:
+        client = AsyncHTTPClient(force_instance=True)
+        try:
+            response = await client.fetch(_url(), request_timeout=10)
+            return response.code, response.body
+        finally:
+            client.close()
+
+    return asyncio.run(fetch())
 
 
 def _sqlalchemy(find: Find) -> Any:

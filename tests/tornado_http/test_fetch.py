@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -88,6 +89,7 @@ def test_in_coroutines_of_either_sort_the_current_span_stays_current(
 
 
 def test_the_blocking_client_is_traced(kind: Kind, server: Loopback, tracer: MockTracer, spans: Spans) -> None:
+    asyncio.set_event_loop(None)  # or early releases of Tornado have asyncio make one, and leave it open
     client = HTTPClient(kind.client)
     with tracer.start_active_span("work"):
         assert client.fetch(server.url + "/x").body == b"ok"
