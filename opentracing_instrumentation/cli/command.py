@@ -27,7 +27,9 @@ def _shared(function: Any) -> Any:
         click.option(
             "--exporter",
             default="console",
+            envvar="OTEL_TRACES_EXPORTER",
             show_default=True,
+            show_envvar=True,
             metavar="NAME",
             help="console draws each trace on standard error; otlp, none and others are OpenTelemetry's.",
         ),

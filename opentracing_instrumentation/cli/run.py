@@ -36,7 +36,7 @@ def run(plan: Plan, command: Sequence[str]) -> None:
         if plan.exporter == "console":
             plan = replace(plan, main=os.getpid(), socket=_start_collector())
         else:
-            _check_opentelemetry(plan.exporter)
+            _try_opentelemetry(plan)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -86,11 +86,12 @@ def _start_collector() -> str:
         raise click.ClickException(f"no socket for the spans of the program: {error}") from error
 
 
-def _check_opentelemetry(exporter: str) -> None:
+def _try_opentelemetry(plan: Plan) -> None:
+    """Tell a mistake before the program runs, rather than leave it untraced."""
     try:
-        tracing.opentelemetry(exporter)
-    except ImportError as missing:
-        raise click.ClickException(str(missing)) from missing
+        tracing.set_up_opentelemetry(plan)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def draw(spans: Iterable[SpanRecord]) -> None:

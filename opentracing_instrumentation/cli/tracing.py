@@ -60,7 +60,7 @@ def set_tracer(plan: Plan) -> None:
     if plan.tracer is not None:
         opentracing.set_global_tracer(made_tracer(plan.tracer, plan.folder))
     elif plan.exporter != "console":
-        opentelemetry(plan.exporter).setup(service_name=plan.service, exporter=plan.exporter)
+        set_up_opentelemetry(plan)
     elif plan.socket is not None:
         sender = Sender(plan.socket, lambda: plan.service or CONFIG.app_name or program_name())
         opentracing.set_global_tracer(Tracer(sender.began, sender.ended))
@@ -104,16 +104,19 @@ def made_tracer(name: str, folder: str) -> Any:
     return tracer
 
 
-def opentelemetry(exporter: str) -> Any:
-    """Return the module that sets up OpenTelemetry.
+def set_up_opentelemetry(plan: Plan) -> None:
+    """Set OpenTelemetry's SDK up with the plan's exporter, and the global tracer on it.
 
     Raises:
         ImportError: it needs what is not installed; the message says what to install.
+        ValueError: there is no such exporter.
+        RuntimeError: somebody else has set OpenTelemetry up in this process.
     """
     try:
-        return importlib.import_module("opentracing_instrumentation.otel")
+        from ..otel import setup
     except ImportError as missing:
         raise ImportError(
-            f'--exporter {exporter} needs OpenTelemetry: pip install "opentracing_instrumentation[otel]"',
+            f'--exporter {plan.exporter} needs OpenTelemetry: pip install "opentracing_instrumentation[otel]"',
             name=missing.name,
         ) from missing
+    setup(service_name=plan.service or CONFIG.app_name, exporter=plan.exporter)

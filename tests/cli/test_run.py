@@ -8,10 +8,13 @@ import os
 import re
 import signal
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from opentracing_instrumentation.cli import run
 from opentracing_instrumentation.cli.plan import VARIABLE, Plan
@@ -274,6 +277,67 @@ def test_the_console_entry_point_is_the_command():
 def test_what_is_left_in_the_traced_program_needs_neither_click_nor_rich(command, program):
     path = program("import sys; print([name for name in ('click', 'rich') if name in sys.modules])")
     assert command("run", path)[1] == "[]\n"
+
+
+# OpenTelemetry.
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Keeps what is posted to it, with the path."""
+
+    def do_POST(self):
+        self.server.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    """An endpoint of OTLP over HTTP."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.received = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("by_environment", [True, False])
+def test_spans_go_to_a_collector_of_opentelemetry(command, program, receiver, by_environment):
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}"}
+    if by_environment:
+        variables["OTEL_TRACES_EXPORTER"] = "otlp"
+    options = () if by_environment else ("--exporter", "otlp")
+    code, output, errors = command("run", "--service-name", "shop", *options, program(QUERY), **variables)
+    assert (code, output, errors) == (0, "", "")
+    arrived = [
+        (path, service(each), [span.name for scope in each.scope_spans for span in scope.spans])
+        for path, body in receiver.received
+        for each in ExportTraceServiceRequest.FromString(body).resource_spans
+    ]
+    assert arrived == [("/v1/traces", "shop", ["SELECT"])]
+
+
+def service(spans):
+    """The name of the service in the resource of spans."""
+    return next(each.value.string_value for each in spans.resource.attributes if each.key == "service.name")
+
+
+def test_an_exporter_of_opentelemetrys_that_there_is_not_is_a_mistake(command, program):
+    code, output, errors = command("run", "--exporter", "smoke", program("print('runs')"))
+    assert (code, output) == (1, "")
+    assert errors.startswith("Error: there is no exporter 'smoke'; there are otlp, console, none")
+
+
+def test_without_opentelemetry_the_error_names_the_extra(command, program):
+    program("import sys; sys.modules['opentelemetry'] = None", "sitecustomize.py")
+    code, output, errors = command("run", "--exporter", "otlp", program("print('runs')"), PYTHONPATH=f".:{ROOT}")
+    assert (code, output) == (1, "")
+    assert errors == ('Error: --exporter otlp needs OpenTelemetry: pip install "opentracing_instrumentation[otel]"\n')
 
 
 # The parts, in this process.
