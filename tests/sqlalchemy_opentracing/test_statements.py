@@ -202,7 +202,7 @@ def test_a_statement_whose_failure_nobody_announces_is_finished(marked_only: Any
         silent = connection.execution_options(skip_user_error_events=True)
         marks.set_traced(silent)
         with pytest.raises(OperationalError):
-            silent.execute(sa.text("SELECT nothing FROM nowhere"))
+            silent.execute(sa.text("SELECT 1 FROM nowhere"))
     gc.collect()
     assert [span.finished for span in own.spans] == [1]
 

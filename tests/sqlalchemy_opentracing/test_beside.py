@@ -1,0 +1,104 @@
+"""Marks beside the hooks: a statement has one span, in whichever order they are installed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from opentracing.mocktracer import MockTracer
+from sqlalchemy.exc import OperationalError
+
+from opentracing_instrumentation import sqlalchemy_opentracing as marks
+from opentracing_instrumentation.client_hooks import _sql_events, install_all_patches
+from opentracing_instrumentation.client_hooks._dbapi2 import ConnectionFactory, ContextManagerConnectionWrapper
+
+ONE = sa.select(sa.literal(1))
+Trace = Callable[[], None]
+
+
+@pytest.fixture
+def traced_driver() -> Iterator[Any]:
+    """An engine whose driver is traced, too."""
+    connect = ConnectionFactory(sqlite3.connect, "sqlite3", ContextManagerConnectionWrapper)
+    engine = sa.create_engine("sqlite://", creator=lambda: connect(":memory:"), poolclass=sa.pool.StaticPool)
+    with engine.connect():
+        yield engine
+
+
+def marks_then_hooks(tracer: MockTracer, engine: Any) -> None:
+    marks.init_tracing(tracer)
+    install_all_patches()
+
+
+def hooks_then_marks(tracer: MockTracer, engine: Any) -> None:
+    install_all_patches()
+    marks.init_tracing(tracer)
+
+
+def hooks_then_an_engine(tracer: MockTracer, engine: Any) -> None:
+    install_all_patches()
+    marks.init_tracing(tracer, trace_all_engines=False)
+    marks.register_engine(engine)
+
+
+BOTH = pytest.mark.parametrize("install", [marks_then_hooks, hooks_then_marks, hooks_then_an_engine])
+
+
+def statements(tracer: MockTracer) -> list[str]:
+    return [span.tags["db.statement"] for span in tracer.finished_spans()]
+
+
+@BOTH
+def test_a_statement_has_one_span(install: Any, tracer: MockTracer, engine: Any) -> None:
+    """Marked or not, failing or not."""
+    install(tracer, engine)
+    marked = sa.text("SELECT 2")
+    with tracer.start_span("request") as parent:
+        marks.set_parent_span(marked, parent)
+    tracer.reset()
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        connection.execute(marked)
+        with pytest.raises(OperationalError):
+            connection.execute(sa.text("SELECT 3 FROM nowhere"))
+    assert statements(tracer) == ["SELECT 1", "SELECT 2", "SELECT 3 FROM nowhere"]
+    assert not marks.get_traced(marked)
+
+
+@BOTH
+def test_without_marks_the_hook_has_them_all(install: Any, tracer: MockTracer, engine: Any) -> None:
+    install(tracer, engine)
+    marks.g_trace_all_queries = False
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+    assert [span.operation_name for span in tracer.finished_spans()] == ["SQL SELECT"]
+
+
+def test_the_drivers_span_is_left_out(traced_driver: Any, tracer: MockTracer) -> None:
+    marks.init_tracing(tracer)
+    with tracer.start_active_span("request"), traced_driver.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+    operations = [span.operation_name for span in tracer.finished_spans()]
+    assert [name for name in operations if name != "sqlite3:rollback"] == ["textclause", "request"]
+
+
+def test_a_statement_that_will_be_traced_is_claimed(marked_only: Any) -> None:
+    """Before it is sent; unmarked ones, and those of engines that are not registered, are not."""
+    claims: list[bool] = []
+
+    def ask(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+        claims.append(_sql_events.is_claimed(context, statement))
+
+    other = sa.create_engine("sqlite://")
+    for engine in (marked_only, other):
+        sa.event.listen(engine, "before_cursor_execute", ask)
+        marked = sa.select(sa.literal(1))
+        marks.set_traced(marked)
+        with engine.connect() as connection:
+            connection.execute(ONE)
+            connection.execute(marked)
+            connection.execute(ONE)
+    assert claims == [False, True, False, False, False, False]
