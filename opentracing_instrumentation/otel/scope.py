@@ -16,7 +16,7 @@ from time import time
 from typing import Any
 
 from opentelemetry.context import Context, attach, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
@@ -42,6 +42,18 @@ def _top(context: Context) -> Scope | None:
     """Return the scope whose span is the current one."""
     scope = context.get(_SCOPE_KEY)
     return scope if isinstance(scope, Scope) and context.get(SPAN_KEY) is scope.current else None
+
+
+def is_dropped(context: Context) -> bool:
+    """Tell whether the current span of a context is not recorded, and so none of its children as a rule."""
+    span = context.get(SPAN_KEY)
+    if not isinstance(span, NonRecordingSpan):
+        return False
+    if span is INVALID_SPAN:  # begun where there is no SDK, if it is a span at all
+        scope = _top(context)
+        return scope is not None and isinstance(scope.span, Span)
+    identity = span.get_span_context()
+    return identity.is_valid and not identity.trace_flags.sampled
 
 
 class Scope(OpenTracingScope):  # type: ignore[misc]

@@ -8,21 +8,26 @@ from importlib.metadata import version
 from typing import Any
 
 import opentracing
+from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry import trace as otel
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, TraceFlags
 from opentracing import Format, Reference, ReferenceType, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
 from . import propagation
-from .scope import Scope, ScopeManager, current_context
+from .scope import Scope, ScopeManager, current_context, is_dropped
 from .semconv import Conventions
 from .span import SPAN_KEY, Span, SpanContext
 from .values import nanoseconds
 
 _DISTRIBUTION = "opentracing_instrumentation"
+#: The entries of a context by which OpenTelemetry's instrumentations are told to be silent.
+_SUPPRESSING = (otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+_SUPPRESSING_HTTP = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
 
 
@@ -60,6 +65,25 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
     def unwrap(self) -> otel.Tracer:
         """Return OpenTelemetry's tracer."""
         return self._otel
+
+    def is_idle(self, purpose: str | None = None) -> bool:
+        """Tell whether a hook can call straight through here, because no span is wanted.
+
+        None is where OpenTelemetry's own instrumentations are suppressed (``suppress_instrumentation()``), nor below a
+        span that is sampled out, provided that no context has to travel.
+
+        Args:
+            purpose: ``"http"`` for a call that ``suppress_http_instrumentation()`` is meant for; ``"database"`` for one
+                that takes no context along.
+        """
+        context = get_current()
+        if not context:
+            return False
+        if any(context.get(key) for key in _SUPPRESSING):
+            return True
+        if purpose == "http":
+            return bool(context.get(_SUPPRESSING_HTTP))
+        return purpose == "database" and is_dropped(context)
 
     def start_active_span(
         self,
