@@ -292,7 +292,10 @@ class _Run(Scope):  # type: ignore[misc]
             try:
                 self.close()
             finally:
-                span.__exit__(exc_type, exc_val, exc_tb)
+                if exc_val is None:
+                    span.finish()
+                else:
+                    span.__exit__(exc_type, exc_val, exc_tb)
 
     def __del__(self) -> None:
         if self._span is not None:
