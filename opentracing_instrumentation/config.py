@@ -69,21 +69,11 @@ SETTINGS: Mapping[str, Setting] = {
     "secret_query_parameters": Setting(
         _NAMES,
         [
-            *("*password*", "*passwd*", "pwd", "pass", "*secret*", "*token*", "*api*key*", "*access*key*"),
-            *(
-                "*auth*",
-                "*signature*",
-                "sig",
-                "*credential*",
-                "*session*",
-                "*private*",
-                "jwt",
-                "code",
-                "odbc_connect",
-                "dsn",
-            ),
+            *("*password*", "*passwd*", "*passphrase*", "pwd", "pass", "*secret*", "*token*", "jwt", "otp", "code"),
+            *("*api*key*", "*access*key*", "*private*", "*auth*", "*signature*", "sig", "*credential*"),
+            *("*session*", "*sessid*", "odbc_connect", "dsn"),
         ],
-        "Patterns (fnmatch, any case) of query parameters whose values never reach a tag.",
+        "Patterns (fnmatch, any case) of URL parameters whose values never reach a tag.",
     ),
     "capture_sql_parameters": Setting(
         _FLAG, False, "Tag SQL spans with the statement's bound parameters, and log the database's errors in full."

@@ -108,7 +108,7 @@ def _inject(request: AbstractRequestWrapper, span: Span) -> None:
         report("injecting the span context into an HTTP request", error)
 
 
-_URLS_OF_MESSAGE = re.compile(r"\S*[?@#]\S+")
+_URLS_OF_MESSAGE = re.compile(r"\S*[?@#;]\S+")
 
 
 def without_secrets(message: str) -> str:

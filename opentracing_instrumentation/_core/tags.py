@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import ip_address
+from urllib.parse import unquote, unquote_plus
 
 from opentracing.ext import tags as standard
 
@@ -35,43 +36,52 @@ def peer_host_tag(host: str) -> str:
 
 
 def redact_url(url: str, secret_parameters: Sequence[str]) -> str:
-    """Return ``url`` without user-info and without the values of secret query parameters.
+    """Return ``url`` without user-info and without the values of secret parameters.
 
     Args:
         url: an absolute URL, as it is to be tagged. Anything else comes back as it is.
-        secret_parameters: patterns of parameter names as in :mod:`fnmatch`, in lower case.
+        secret_parameters: patterns of parameter names as in :mod:`fnmatch`, in any case.
 
-    A fragment that looks like a query (as in OAuth's implicit flow) is treated like one.
+    Parameters are those of the query, of a path (``;jsessionid=``) and of a fragment that looks like a query (as in
+    OAuth's implicit flow). A value that is itself a URL with something to remove is removed as a whole.
     """
     if "@" in url:
-        url = _USER_INFO.sub("", url, count=1)
+        url = _USER_INFO.sub("", url)
     return redact_query(url, secret_parameters)
 
 
 def redact_query(url: str, secret_parameters: Sequence[str]) -> str:
-    """Return ``url`` without the values of secret query parameters; see :func:`redact_url`."""
+    """Return ``url`` without the values of secret parameters; see :func:`redact_url`."""
     if "=" not in url:
         return url
     is_secret = _recognizer(secret_parameters)
-    if not any(map(is_secret, _NAMES.findall(url))):
-        return url
-    start = url.find("?")
-    if start < 0 and (start := url.find("#")) < 0:
+    if not any(map(is_secret, _NAMES.findall(url))) and not _NESTED.search(url):
         return url
 
     def redact(part: str) -> str:
         name, _, value = part.partition("=")
-        return f"{name}={REDACTED}" if value and is_secret(name) else part
+        secret = value and (is_secret(name) or _holds_secret(value, secret_parameters))
+        return f"{name}={REDACTED}" if secret else part
 
-    return url[: start + 1] + "".join(map(redact, _PARTS.findall(url[start + 1 :])))
+    parts: list[str] = _PARTS.findall(url)
+    return parts[0] + "".join(map(redact, parts[1:]))
+
+
+def _holds_secret(value: str, secret_parameters: Sequence[str]) -> bool:
+    if not _NESTED.search(value):
+        return False
+    nested = unquote(value)
+    return redact_url(nested, secret_parameters) != nested
 
 
 _NAMES = re.compile(r"[&;#?]([^&;#?=]*)=")
 _PARTS = re.compile(r"[^&;#?]+|[&;#?]")
+#: A URL in a parameter, as a "=" or "@" of it tells: quoted once or, by a chain of redirects, again and again.
+_NESTED = re.compile(r"%(?:25){0,3}(?:3d|40)", re.IGNORECASE)
 
 
 def is_secret_name(name: str, patterns: tuple[str, ...]) -> bool:
-    """Tell whether a parameter of this name holds a secret by one of the ``patterns`` (lower case, :mod:`fnmatch`)."""
+    """Tell whether a parameter of this name holds a secret by one of the ``patterns`` (:mod:`fnmatch`, any case)."""
     return _recognizer_of(patterns)(name)
 
 
@@ -90,9 +100,11 @@ def _recognizer(patterns: Sequence[str]) -> Callable[[str], bool]:
 
 @lru_cache(maxsize=16)
 def _recognizer_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    lower = [pattern.lower() for pattern in patterns]
+
     @lru_cache(maxsize=1024)
     def is_secret(name: str) -> bool:
-        name = name.lower().replace("%5f", "_").replace("%2d", "-")
-        return any(fnmatchcase(name, pattern) for pattern in patterns)
+        name = unquote_plus(name).strip().lower()
+        return any(fnmatchcase(name, pattern) for pattern in lower)
 
     return is_secret

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +56,15 @@ def test_a_host_belongs_in_the_tag_of_its_kind(host: str, tag: str) -> None:
         ("http://h/p#token=x&a=1", f"http://h/p#token={REDACTED}&a=1"),
         ("http://h/p?a=1#token=x", f"http://h/p?a=1#token={REDACTED}"),
         ("http://h/p?a=1?token=x", f"http://h/p?a=1?token={REDACTED}"),
+        ("http://h/p;jsessionid=x;a=1/q?b=2", "http://h/p;jsessionid=x;a=1/q?b=2"),
+        ("http://h/p;token=x/q?b=2", f"http://h/p;token={REDACTED}?b=2"),
+        ("http://h/p?%74oke%6E=x", f"http://h/p?%74oke%6E={REDACTED}"),
+        ("http://h/p?+token=x", f"http://h/p?+token={REDACTED}"),
+        ("http://u:p@h/p?next=http://u:p@g/", "http://h/p?next=http://g/"),
+        ("http://h/p?next=http%3A%2F%2Fu%3Ap%40g%2F&a=1", f"http://h/p?next={REDACTED}&a=1"),
+        ("http://h/p?next=%2Fq%3Fa%3D1%26token%3Dx", f"http://h/p?next={REDACTED}"),
+        ("http://h/p?next=%2Fq%3Fnext%3D%252Fr%253Ftoken%253Dx", f"http://h/p?next={REDACTED}"),
+        ("http://h/p?next=%2Fq%3Fa%3D1&mail=a%40b.c", "http://h/p?next=%2Fq%3Fa%3D1&mail=a%40b.c"),
         ("no url", "no url"),
         ("", ""),
     ],
@@ -67,6 +78,7 @@ def test_a_url_loses_user_info_and_secret_values(url: str, redacted: str) -> Non
     "name",
     [
         *("password", "user_password", "passwd", "pwd", "secret", "client_secret", "access_token", "apikey", "api_key"),
+        *("PHPSESSID", "passphrase", "otp"),
         *("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "sig", "Authorization", "jwt", "sessionid"),
     ],
 )
@@ -75,6 +87,33 @@ def test_the_default_patterns_know_the_usual_secrets(name: str) -> None:
     patterns = tuple(SETTINGS["secret_query_parameters"].default)
     assert is_secret_name(name, patterns)
     assert redact_query(f"?{name}=x", patterns) == f"?{name}={REDACTED}"
+
+
+def test_patterns_match_in_any_case() -> None:
+    """A user writes the parameter as the other service does."""
+    assert redact_url("http://h/?apiToken=x&APITOKEN=y", ["apiToken"]) == (
+        f"http://h/?apiToken={REDACTED}&APITOKEN={REDACTED}"
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.text(max_size=30),
+    st.integers(1, 3),
+    st.sampled_from(["http://u:SECRET@h/", "/p?token=SECRET", "//h?a&sig=SECRET"]),
+)
+def test_a_secret_is_found_in_a_url_that_is_a_parameter_of_another(text: str, times: int, url: str) -> None:
+    """However often it is quoted on the way."""
+    for _ in range(times):
+        url = f"http://host/{quote(text)}?a=1&next={quote(url, safe='')}"
+    assert "SECRET" not in redact_url(url, SECRET)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["//a:", "%25", "?=", ";%3d=", "@//", "&%2525253d", "=%3D"])
+def test_a_long_url_takes_time_in_proportion(text: str) -> None:
+    """Nobody can keep a service busy, or exhaust its stack, by sending one."""
+    redact_url(f"http://h/?next={text * 200_000}%3D", SECRET)
 
 
 @settings(deadline=None)

@@ -224,13 +224,13 @@ def test_which_query_parameters_are_secret_is_a_setting(spans: Spans) -> None:
 
 def test_an_error_whose_message_repeats_a_secret_is_logged_without_it_and_without_itself(tracer: MockTracer) -> None:
     span = tracer.start_span("GET")
-    error = OSError("no route to http://bob:pw@stock.example/x?page=2&token=t (Caused by what?)")
+    error = OSError("no route to http://bob:pw@stock.example/x?page=2&token=t, url: /x;token=u (Caused by?)")
     assert log_without_secrets(span, error) is True
     assert span.tags == {"error": True}
     (log,) = span.logs
     assert log.key_values == {
         "event": "error",
-        "message": "no route to http://stock.example/x?page=2&token=[redacted] (Caused by what?)",
+        "message": "no route to http://stock.example/x?page=2&token=[redacted] url: /x;token=[redacted] (Caused by?)",
         "error.kind": OSError,
         "stack": None,
     }
