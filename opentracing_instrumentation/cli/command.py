@@ -46,7 +46,8 @@ def _plan(disable: tuple[str, ...] | None, **options: Any) -> Plan:
     return Plan(folder=os.getcwd(), disable=disable or (), **options)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# No option has a short name: those before a program are Python's own, and many of them may stand in one word.
+@click.group()
 @click.version_option(package_name="opentracing_instrumentation")
 def main() -> None:
     """See what a Python program does, without a change to its code."""

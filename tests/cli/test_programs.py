@@ -215,12 +215,16 @@ CUSTOMER = """
 """
 
 
-def test_under_celery_every_task_of_a_prefork_worker_is_drawn_below_its_sending(command, tmp_path):
+def test_under_celery_every_task_of_a_prefork_worker_is_drawn_in_the_trace_of_its_sending(command, tmp_path):
     """Each task runs in a process of its own, which ends with it."""
     Path(tmp_path, "tasks.py").write_text(dedent(TASKS))
     Path(tmp_path, "customer.py").write_text(dedent(CUSTOMER))
     code, output, errors = command("run", "customer.py")
     assert (code, output) == (0, "[1, 2, 3]\n"), errors
-    spans = [(service, label.split()[0]) for tree in trees(errors) for _, service, label in tree]
-    assert spans.count(("customer", "Celery:apply_async:tasks.add")) == 3
-    assert spans.count(("celery", "Celery:run:tasks.add")) == 3
+    traces = {}
+    for trace_id, tree in zip(re.findall(r"^trace (\w+)", errors, re.MULTILINE), trees(errors), strict=True):
+        traces.setdefault(trace_id, []).extend((service, label.split()[0]) for _, service, label in tree)
+    assert (
+        sorted(map(sorted, traces.values()))
+        == [[("celery", "Celery:run:tasks.add"), ("customer", "Celery:apply_async:tasks.add")]] * 3
+    )

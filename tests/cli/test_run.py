@@ -119,6 +119,12 @@ def test_a_module_is_run_by_this_python(command, program, arguments):
     assert (code, trees(errors)) == (0, [[(0, "package", "SQL SELECT 1")]])
 
 
+def test_options_of_python_itself_may_come_before_a_script(command, program):
+    path = program("import sys; print(sys.argv[1:], sys._xoptions, sys.flags.optimize)")
+    code, output, _ = command("run", "-OO", "-Xfaulthandler", path, "-h")
+    assert (code, output) == (0, "['-h'] {'faulthandler': True} 2\n")
+
+
 def test_code_is_run_too(command):
     code, _, errors = command("run", "-c", dedent(QUERY))
     assert (code, trees(errors)) == (0, [[(0, "python", "SQL SELECT 1")]])

@@ -120,6 +120,27 @@ def test_repeats_among_siblings_and_what_lies_below_them_share_a_line():
     ]
 
 
+@pytest.mark.parametrize(
+    ("queries", "label"),
+    [
+        ([("0", "SELECT ?")] * 10, "SQL SELECT x10 N+1 ?"),
+        ([("0", "SELECT ?")] * 9 + [("0", "SELECT !")], "SQL SELECT x10 …"),
+        ([("0", "SELECT ?")] * 10 + [("0", "SELECT !")], "SQL SELECT x11 N+1 …"),
+        ([("0", None)] * 10, "SQL SELECT x10"),
+        ([(f"{at // 9}", "SELECT ?") for at in range(36)], "SQL SELECT x36 ?"),
+    ],
+)
+def test_a_statement_that_one_parent_repeats_ten_times_is_named(queries, label):
+    """Thirty-six below four parents are nine each: that is no repetition of one parent's."""
+    parents = [span(f"{at}", "root", "GET", at, 1) for at in range(4)]
+    children = [
+        span(f"q{at}", parent, "SQL SELECT", 10 + at, 1, tags={"db.statement": text} if text else {})
+        for at, (parent, text) in enumerate(queries)
+    ]
+    lines = drawn(span("root", None, "list", 0, 100), *parents, *children)
+    assert lines[-1].strip(" └").split("  ")[0] == label
+
+
 def test_three_repeats_stay_apart_and_so_does_a_failed_one():
     root = span("0", None, "list", 0, 40)
     good = [span(f"{at}", "0", "GET", 10 * at, 5, tags={"sql": f"select {at}"}) for at in range(1, 4)]
