@@ -269,6 +269,15 @@ def test_a_program_that_the_system_refuses_has_a_shells_exit_code(command, tmp_p
     assert (code, errors) == (126, f"Error: {path}: Exec format error\n")
 
 
+def test_where_there_can_be_no_socket_nothing_runs_and_nothing_stays(command, program, tmp_path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    code, output, errors = command("run", program("print('runs')"), TMPDIR=str(folder))
+    assert (code, output) == (1, "")
+    assert errors == "Error: no socket for the spans of the program: AF_UNIX path too long\n"
+    assert list(folder.iterdir()) == []
+
+
 def test_a_span_that_is_never_ended_keeps_nobody_waiting(command, program):
     path = program("import opentracing\nopentracing.tracer.start_span('forgotten')\n" + dedent(QUERY))
     code, _, errors = command("run", path)
