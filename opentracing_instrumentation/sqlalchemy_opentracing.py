@@ -83,15 +83,17 @@ def register_engine(obj: Any) -> None:
         RuntimeError: there is no tracer, or all engines are registered.
         sqlalchemy.exc.InvalidRequestError: it is no engine.
     """
+    from sqlalchemy.engine import Engine
+
     if g_tracer is None:
         raise RuntimeError("There is no tracer yet: call init_tracing() first")
-    key = _engine_key(obj)
-    if g_trace_all_engines and key is not _EveryEngine:
+    if g_trace_all_engines and obj is not Engine:
         raise RuntimeError("All engines are traced already")
+    key = _engine_key(obj)
     with _lock:
         _registered.add(key)
-    _transactions.install_patches()
-    _statements.install_patches()
+        _transactions.install_patches()
+        _statements.install_patches()
 
 
 def unregister_engine(obj: Any) -> None:
@@ -107,8 +109,8 @@ def unregister_engine(obj: Any) -> None:
         if key not in _registered:
             raise InvalidRequestError(f"{obj!r} is not registered for tracing")
         _registered.remove(key)
-    if not _registered:
-        _statements.reset_patches()
+        if not _registered:
+            _statements.reset_patches()
 
 
 def set_traced(obj: Any) -> None:
@@ -233,7 +235,7 @@ class _Loan:
             _mark(self._connection, before)
 
 
-#: The connections that sessions work on in their transactions.
+#: What sessions lend to the connections that they work on, by the identity of these, until their transactions end.
 _works: SideTable[dict[int, _Loan]] = SideTable()
 
 
@@ -251,7 +253,7 @@ class _Transactions(Patcher):
             work = {}
             _works.put(session, work)
         loan = work.setdefault(id(connection), _Loan(connection))
-        if get_traced(session):
+        if getattr(session, "_traced", False):
             loan.lend(_marks(session))
 
     @staticmethod
@@ -379,7 +381,7 @@ class _Statements(Patcher):
         execution = _Execution.of(context)
         parent = execution.marks.get("_parent_span")
         if parent is None:
-            parent = get_parent_span(context.root_connection)
+            parent = getattr(context.root_connection, "_parent_span", None)
         span = execution.span = g_tracer.start_span(operation_name=_operation(context.compiled), child_of=parent)
         _sql_events.begin(cursor, span)
         span.set_tag(standard.COMPONENT, "sqlalchemy")

@@ -175,6 +175,25 @@ def test_every_batch_of_a_marked_statement_is_traced(marked_only: Any, told: Tel
     assert not marks.get_traced(statement)
 
 
+def test_a_default_that_is_asked_for_before_does_not_use_up_the_mark(marked_only: Any, told: Tell) -> None:
+    """What an INSERT asks first is sent within its execution, and bears its name."""
+    default = sa.select(sa.literal(5)).scalar_subquery()
+    table = sa.Table(
+        "defaults", sa.MetaData(), sa.Column("id", sa.Integer, default=default, primary_key=True), **_asked_before()
+    )
+    statement, parent = table.insert(), MinimalSpan()
+    with marked_only.begin() as connection:
+        table.create(connection)
+        marks.set_parent_span(statement, parent)
+        connection.execute(statement)
+        connection.execute(table.delete())
+    assert told() == [("insert", parent)] * 2
+
+
+def _asked_before() -> dict[str, Any]:
+    return {} if sa.__version__ < "2" else {"implicit_returning": False}
+
+
 def test_a_statement_of_an_engine_that_is_not_registered_keeps_its_mark(marked_only: Any, told: Tell) -> None:
     other = sa.create_engine("sqlite://")
     statement = sa.select(sa.literal(1))

@@ -88,6 +88,15 @@ def test_a_connection_marked_before_anything_is_registered_loses_its_mark(engine
         assert not bears_marks(connection)
 
 
+@pytest.mark.parametrize("end", ["commit_twophase", "rollback_twophase"])
+def test_the_end_of_a_transaction_of_two_phases_is_one(end: str, marked_only: Any) -> None:
+    """SQLite has none, the events are those of a database that has."""
+    with marked_only.connect() as connection:
+        marks.set_traced(connection)
+        getattr(connection.dispatch, end)(connection, "xid", True)
+        assert not bears_marks(connection)
+
+
 def commit(session: Any) -> None:
     session.commit()
 
