@@ -36,15 +36,29 @@ _UNTOUCHED = len(vars(Tracer()))
 _interceptors = ClientInterceptors.get_interceptors()
 
 
-def idle() -> bool:
-    """Tell whether nobody listens: the tracer is the API's own no-op, as it came, and there are no interceptors."""
-    tracer = opentracing.tracer
-    return (
-        type(tracer) is Tracer
-        and len(tracer.__dict__) == _UNTOUCHED
-        and type(tracer._scope_manager) is ScopeManager
-        and not _interceptors
-    )
+@functools.lru_cache(maxsize=16)
+def _gate(kind: type) -> Callable[[Any, str | None], bool] | None:
+    return getattr(kind, "is_idle", None)
+
+
+def _idle(purpose: str | None) -> Callable[[], bool]:
+    def idle() -> bool:
+        """Tell whether nobody listens: the tracer is the API's own no-op, as it came, and there are no interceptors.
+
+        A tracer whose class has a method ``is_idle(purpose)`` is asked as well, whatever interceptors there are.
+        """
+        tracer = opentracing.tracer
+        kind: Any = type(tracer)
+        if kind is not Tracer:
+            gate = _gate(kind)
+            return gate is not None and gate(tracer, purpose)
+        return len(tracer.__dict__) == _UNTOUCHED and type(tracer._scope_manager) is ScopeManager and not _interceptors
+
+    return idle
+
+
+#: Tell it of any call; of an HTTP request; of a call to a database, which takes no context along.
+idle, idle_http, idle_database = _idle(None), _idle("http"), _idle("database")
 
 
 class Switch:
