@@ -25,7 +25,7 @@ from .values import nanoseconds
 
 _DISTRIBUTION = "opentracing_instrumentation"
 #: The entries of a context by which OpenTelemetry's instrumentations are told to be silent.
-_SUPPRESSING = (otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+_SUPPRESSING, _SUPPRESSING_IN_TEXT = otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation"
 _SUPPRESSING_HTTP = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
 
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
@@ -79,11 +79,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         context = get_current()
         if not context:
             return False
-        if any(context.get(key) for key in _SUPPRESSING):
-            return True
-        if purpose == "http":
-            return bool(context.get(_SUPPRESSING_HTTP))
-        return purpose == "database" and is_dropped(context)
+        return _is_suppressed(context, purpose == "http") or (purpose == "database" and is_dropped(context))
 
     def start_active_span(
         self,
@@ -123,6 +119,9 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
                 has nothing recorded, a greater one has a child recorded whatever its parent says.
             start_time: in seconds since the epoch; now, if ``None``.
             ignore_active_span: begin a trace where there is no reference, even if a span is current.
+
+        A span with a ``span.kind``, as hooks begin it, is not recorded in a block of OpenTelemetry's
+        ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``.
         """
         context, links = self._references(child_of, references)
         if context is None:
@@ -136,6 +135,8 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             if dropped is not None:
                 return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
+        if translation.kind is not SpanKind.INTERNAL and _is_suppressed(get_current(), standard.HTTP_METHOD in tags):
+            return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
         parent = context.get(SPAN_KEY)
         is_wanted = isinstance(parent, otel.Span) and parent.is_recording()  # as a rule; else let the sampler say so
         attributes = translation.attributes() if is_wanted else translation
@@ -188,6 +189,13 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if format == Format.BINARY:
             return propagation.extract_binary(carrier)
         return propagation.extract(carrier, self._propagator or propagate.get_global_textmap())
+
+
+def _is_suppressed(context: Context, is_http: bool) -> bool:
+    """Tell whether OpenTelemetry's instrumentations are to be silent: its exporters say so of their own requests."""
+    return bool(
+        context.get(_SUPPRESSING) or context.get(_SUPPRESSING_IN_TEXT) or (is_http and context.get(_SUPPRESSING_HTTP))
+    )
 
 
 def _otel_tracer(provider: Any, schema_url: str) -> otel.Tracer:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from opentracing_instrumentation.otel import Tracer
+from opentracing_instrumentation._core.calls import Description, instrument
+from opentracing_instrumentation.otel import Span, Tracer
+
+from .spans import tree
 
 PURPOSES = (None, "http", "database")
 
@@ -32,6 +36,37 @@ def test_where_opentelemetry_is_suppressed(tracer: Tracer) -> None:
     with suppress_http_instrumentation():
         assert idle(tracer) == [False, True, False]
     assert idle(tracer) == [False, False, False]
+
+
+def test_spans_where_opentelemetry_is_suppressed(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """Those of hooks are not recorded there, and hand on the identity of the one above; an application's own are."""
+    http = {"span.kind": "client", "http.method": "GET"}
+    with tracer.start_active_span("root") as root:
+        for suppress in (suppress_instrumentation, suppress_http_instrumentation):
+            with suppress():
+                hidden = tracer.start_span("GET", tags=dict(http))
+                assert hidden.is_recording is False
+                assert hidden.context.unwrap() == root.span.context.unwrap()
+                hidden.finish()
+                tracer.start_span("query", tags={"span.kind": "client"}).finish()
+                tracer.start_span("own", tags={"a": 1}).finish()
+    assert tree(exporter.get_finished_spans()) == ["root", ["own", "query", "own"]]
+
+
+def test_hooks_where_opentelemetry_is_suppressed(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """A hook does not even describe the call."""
+    described = []
+
+    def describe() -> Span:
+        described.append(1)
+        return tracer.start_span("call")
+
+    call = instrument(lambda: "result", Description(describe, "test"))
+    with suppress_instrumentation():
+        assert call() == "result"
+    assert described == []
+    assert call() == "result"
+    assert [span.name for span in exporter.get_finished_spans()] == ["call"]
 
 
 def test_below_a_span_that_is_sampled_out() -> None:
