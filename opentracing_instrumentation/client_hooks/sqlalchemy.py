@@ -10,7 +10,7 @@ execution context.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -29,7 +29,8 @@ from ._sql_errors import log_without_values
 _FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 
-_tags_by_engine: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+#: The tags of each engine, behind the patterns of secrets by which they were made.
+_tags_by_engine: WeakKeyDictionary[Any, tuple[Sequence[str], dict[str, Any]]] = WeakKeyDictionary()
 
 
 class SQLAlchemyPatcher(Patcher):
@@ -55,10 +56,8 @@ class SQLAlchemyPatcher(Patcher):
         """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
         if context is None or idle():
             return
-        tags = _tags_by_engine.get(conn.engine)
-        if tags is None:
-            tags = _tags_by_engine[conn.engine] = _engine_tags(conn.engine)
-        span = child_span(operation(statement[:_LOOKED_AT]), {**tags, standard.DATABASE_STATEMENT: statement.strip()})
+        tags = {**_tags_of(conn.engine), standard.DATABASE_STATEMENT: statement.strip()}
+        span = child_span(operation(statement[:_LOOKED_AT]), tags)
         context.opentracing_span = span
         context._opentracing_guard = _Guard(span)
         _sql_events.begin(cursor, span)
@@ -111,6 +110,13 @@ def _ended(context: Any) -> _Guard | None:
     if guard:
         _sql_events.end()
     return guard
+
+
+def _tags_of(engine: Any) -> dict[str, Any]:
+    known, patterns = _tags_by_engine.get(engine), CONFIG.secret_query_parameters
+    if known is None or known[0] != patterns:
+        known = _tags_by_engine[engine] = patterns[:], _engine_tags(engine)
+    return known[1]
 
 
 def _engine_tags(engine: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session, declarative_base
 from opentracing_instrumentation._core import patching
 from opentracing_instrumentation.client_hooks import set_current_span_func
 from opentracing_instrumentation.client_hooks import sqlalchemy as hook
+from opentracing_instrumentation.config import CONFIG
 
 from .told import Spans, Told, failed
 
@@ -386,6 +387,19 @@ def test_no_password_of_the_url_is_tagged(spans: Spans, name: str) -> None:
     assert "hunter" not in str(span)
     assert instance.startswith("anywhere://bob:***@db.example/orders?")
     assert "charset=utf8" in instance
+
+
+def test_which_parameters_of_the_url_are_secret_may_change_at_any_time(spans: Spans) -> None:
+    engine = sa.create_engine("anywhere://db.example/orders?iban=DE01")
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        CONFIG.secret_query_parameters.append("IBAN")
+        connection.execute(sa.text("SELECT 2"))
+    engine.dispose()
+    assert [span["tags"]["db.instance"] for span in spans()] == [
+        "anywhere://db.example/orders?iban=DE01",
+        "anywhere://db.example/orders?iban=[redacted]",
+    ]
 
 
 def test_threads_of_one_engine_keep_their_parents(tmp_path: Path, tracer: MockTracer, spans: Spans) -> None:
