@@ -69,7 +69,10 @@ def traced_function(
 
     The span is current while the function runs, in it and in what it calls, and finishes when the function is done:
     for a coroutine when it has been awaited, for a generator when it is exhausted or closed, for a future when it
-    resolves. An exception is tagged, logged on the span, and raised on.
+    resolves. An exception is tagged, logged on the span, and raised on. As thread- and async-safe as the function.
+
+    Raises:
+        TypeError: ``func`` can't be called.
     """
     if func is None:
 
@@ -79,6 +82,8 @@ def traced_function(
         return decorate
     if isinstance(func, classmethod | staticmethod):
         return type(func)(traced_function(func.__func__, name, on_start, require_active_trace))
+    if not callable(func):
+        raise TypeError(f"traced_function: {func!r} is not callable")
     operation = name or _name(func)
     if callable(on_start):
         describe = _with_on_start(operation, on_start, require_active_trace)

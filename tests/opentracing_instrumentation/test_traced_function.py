@@ -199,6 +199,13 @@ def greet(greeting: str, name: str) -> str:
     return f"{greeting} {name} {current()}"
 
 
+@pytest.mark.parametrize("thing", [5, property(len)])
+def test_what_cannot_be_called_cannot_be_traced(thing: Any) -> None:
+    """That is told where it is decorated, not by each call."""
+    with pytest.raises(TypeError, match="is not callable"):
+        traced_function(thing)
+
+
 @pytest.mark.parametrize(
     ("callable_", "arguments", "name", "result"),
     [
