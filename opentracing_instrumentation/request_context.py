@@ -8,7 +8,7 @@ variables, which threads do not share and which asyncio tasks, gevent's greenlet
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -234,6 +234,6 @@ def run_coroutine_with_span(span: Any, func: Callable[..., Any], *args: Any, **k
     return _awaited_with_span(span, result) if isinstance(result, types.CoroutineType) else result
 
 
-async def _awaited_with_span(span: Any, coroutine: Coroutine[Any, Any, Any] | Awaitable[Any]) -> Any:
+async def _awaited_with_span(span: Any, coroutine: Awaitable[Any]) -> Any:
     with span_in_stack_context(span):
         return await coroutine

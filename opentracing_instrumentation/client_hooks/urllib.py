@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .urllib2 import install_patches, patcher, reset_patches
+from .urllib2 import install_patches, reset_patches
 
-__all__ = ["install_patches", "patcher", "reset_patches"]
+__all__ = ["install_patches", "reset_patches"]
