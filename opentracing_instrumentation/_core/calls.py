@@ -36,9 +36,17 @@ _UNTOUCHED = len(vars(Tracer()))
 _interceptors = ClientInterceptors.get_interceptors()
 
 
-@functools.lru_cache(maxsize=16)
-def _gate(kind: type) -> Callable[[Any, str | None], bool] | None:
-    return getattr(kind, "is_idle", None)
+class _Gates(dict[type, Any]):
+    """The method ``is_idle`` of each type of tracer, or ``None``. Of many types, as mocks have, the first are kept."""
+
+    def __missing__(self, kind: type) -> Any:
+        gate = getattr(kind, "is_idle", None)
+        if len(self) < 16:
+            self[kind] = gate
+        return gate
+
+
+_gates = _Gates()
 
 
 def _idle(purpose: str | None) -> Callable[[], bool]:
@@ -50,7 +58,7 @@ def _idle(purpose: str | None) -> Callable[[], bool]:
         tracer = opentracing.tracer
         kind: Any = type(tracer)
         if kind is not Tracer:
-            gate = _gate(kind)
+            gate = _gates[kind]
             return gate is not None and gate(tracer, purpose)
         return len(tracer.__dict__) == _UNTOUCHED and type(tracer._scope_manager) is ScopeManager and not _interceptors
 
