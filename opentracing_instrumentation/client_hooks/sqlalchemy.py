@@ -54,7 +54,7 @@ class SQLAlchemyPatcher(Patcher):
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
-        if context is None or idle():
+        if context is None or idle() or _sql_events.is_claimed(context, statement):
             return
         tags = {**_tags_of(conn.engine), standard.DATABASE_STATEMENT: statement.strip()}
         span = child_span(operation(statement[:_LOOKED_AT]), tags)

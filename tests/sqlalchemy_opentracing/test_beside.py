@@ -102,3 +102,20 @@ def test_a_statement_that_will_be_traced_is_claimed(marked_only: Any) -> None:
             connection.execute(marked)
             connection.execute(ONE)
     assert claims == [False, True, False, False, False, False]
+
+
+@BOTH
+def test_a_marked_statement_has_the_span_of_its_mark(install: Any, tracer: MockTracer, engine: Any) -> None:
+    """The others of the same text have the hook's, three times over."""
+    install(tracer, engine)
+    marks.g_trace_all_queries = False
+    parent = tracer.start_span("request")
+    plain, marked = sa.text("SELECT 1"), sa.text("SELECT 1")
+    for _ in range(3):
+        tracer.reset()
+        marks.set_parent_span(marked, parent)
+        with engine.connect() as connection:
+            for statement in (plain, marked, plain):
+                connection.execute(statement)
+        told = [(span.operation_name, span.parent_id) for span in tracer.finished_spans()]
+        assert told == [("SQL SELECT", None), ("textclause", parent.context.span_id), ("SQL SELECT", None)]
