@@ -179,6 +179,9 @@ def split_host_and_port(host_string: str, scheme: str = "http") -> tuple[str, in
     Args:
         host_string: host, with or without a port.
         scheme: says which port goes without saying: 443 for ``https``, else 80.
+
+    Returns:
+        host and port; the host of an IPv6 address keeps its brackets.
     """
     match = HOST_PORT_RE.match(host_string)
     if match:

@@ -22,7 +22,7 @@ class OpenTracingInterceptor(abc.ABC):
 
 
 class ClientInterceptors:
-    """The interceptors in force, in the order in which they are called."""
+    """The interceptors in force, in the order in which they are called; to be set up before requests are sent."""
 
     _interceptors: list[OpenTracingInterceptor] = []  # noqa: RUF012 - one list for the process, on purpose
 

@@ -61,7 +61,7 @@ def install_all_patches() -> None:
 
 
 def reset_all_patches() -> None:
-    """Undo what any hook has installed. Objects made in between stop being traced."""
+    """Undo what any hook has installed, from any thread. Objects made in between stop being traced."""
     for hook in hooks():
         hook.reset()
 
