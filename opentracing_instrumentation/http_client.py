@@ -51,9 +51,6 @@ REQUEST_SPANS = (
 #: A host, an IPv6 address in brackets included, and its port.
 HOST_PORT_RE = re.compile(r"^(\[[^\]]*\]|[^:]*):(\d+)$")
 
-#: Scheme, host and port of a URL that bears no credentials.
-_ORIGIN = re.compile(r"[^:/?#@\s]+://[^/?#@\s]+(?=[/?#]|$)")
-
 
 def before_http_request(request: AbstractRequestWrapper, current_span_extractor: Callable[[], Any]) -> Span:
     """Begin the span of an outgoing request, show both to the interceptors and inject the span's context.
@@ -194,8 +191,11 @@ def host_and_port(url: str) -> tuple[str | None, int | None]:
 
     They are ``None`` in a URL that is malformed: whoever is to send the request will say so.
     """
-    origin = _ORIGIN.match(url)
-    return _host_and_port(url) if origin is None else _host_and_port_of_origin(origin.group())
+    end = url.find("/", 8)  # behind the scheme
+    origin = url if end < 0 else url[:end]
+    if "@" in origin or "?" in origin or "#" in origin:  # credentials are not remembered, nor anything of a query
+        return _host_and_port(url)
+    return _host_and_port_of_origin(origin)
 
 
 def _host_and_port(url: str) -> tuple[str | None, int | None]:

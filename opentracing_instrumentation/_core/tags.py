@@ -55,7 +55,7 @@ def redact_query(url: str, secret_parameters: Sequence[str]) -> str:
     if "=" not in url:
         return url
     is_secret = _recognizer(secret_parameters)
-    if not any(map(is_secret, _NAMES.findall(url))) and not _NESTED.search(url):
+    if not any(map(is_secret, _NAMES.findall(url))) and not ("%" in url and _NESTED.search(url)):
         return url
 
     def redact(part: str) -> str:

@@ -106,8 +106,10 @@ class RequestsPatcher(Patcher):
 
 
 def _resend_count(response: Any) -> int:
-    history = getattr(getattr(getattr(response, "raw", None), "retries", None), "history", None)
-    return len(history) if history else 0
+    try:
+        return len(response.raw.retries.history)
+    except (AttributeError, TypeError):  # of an adapter that does without urllib3
+        return 0
 
 
 patcher: RequestsPatcher

@@ -40,8 +40,8 @@ def current_context() -> Context:
 
 def _top(context: Context) -> Scope | None:
     """Return the scope whose span is the current one."""
-    scope = context.get(_SCOPE_KEY)
-    return scope if isinstance(scope, Scope) and context.get(SPAN_KEY) is scope.current else None
+    scope: Any = context.get(_SCOPE_KEY)
+    return scope if scope is not None and context.get(SPAN_KEY) is scope.current else None
 
 
 def is_dropped(context: Context) -> bool:
@@ -156,10 +156,13 @@ class ScopeManager(OpenTracingScopeManager):  # type: ignore[misc]
 
         While a native span is current, or the context of a remote one, that is a scope which closes nothing.
         """
-        context = current_context()
+        context = get_current()
         scope = _top(context)
+        if scope is not None and scope.is_left:
+            context = current_context()
+            scope = _top(context)
         if scope is not None:
-            return scope if scope.span is not None else None
+            return scope if scope._span is not None else None
         native = get_current_span(context)
         if not native.get_span_context().is_valid:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -123,7 +123,13 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         A span with a ``span.kind``, as hooks begin it, is not recorded in a block of OpenTelemetry's
         ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``.
         """
-        context, links = self._references(child_of, references)
+        links: Sequence[Link] = ()
+        context: Context | None = None
+        if references is not None:
+            context, links = _linked(child_of, references)
+        elif child_of is not None:
+            parent = _span_context(child_of)
+            context = None if parent is None else _below(parent)
         if context is None:
             context = Context() if ignore_active_span else current_context()
         name = operation_name or ""
@@ -137,21 +143,14 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         name, translation = self.conventions.begin(name, tags)
         if translation.kind is not SpanKind.INTERNAL and _is_suppressed(get_current(), standard.HTTP_METHOD in tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
-        parent = context.get(SPAN_KEY)
-        is_wanted = isinstance(parent, otel.Span) and parent.is_recording()  # as a rule; else let the sampler say so
+        above = context.get(SPAN_KEY)
+        is_wanted = isinstance(above, otel.Span) and above.is_recording()  # as a rule; else let the sampler say so
         attributes = translation.attributes() if is_wanted else translation
         started = self._otel.start_span(name, context, translation.kind, attributes, links, nanoseconds(start_time))
         span = Span(self, started, context)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
         return span
-
-    def _references(self, child_of: Any, references: Any) -> tuple[Context | None, list[Link]]:
-        """Return the context to begin a span in, if any reference decides on it, and its links."""
-        if references is None:
-            parent = None if child_of is None else _span_context(child_of)
-            return (None if parent is None else _below(parent)), []
-        return _linked(child_of, references)
 
     def inject(self, span_context: Any, format: Any, carrier: Any) -> None:  # noqa: A002
         """Put a span's context, baggage included, into a carrier.
@@ -210,10 +209,12 @@ def _otel_tracer(provider: Any, schema_url: str) -> otel.Tracer:
 
 def _span_context(reference: Any) -> SpanContext | None:
     """Return the context that a span or a context is, or ``None`` if OpenTelemetry does not know it."""
+    if type(reference) is SpanContext:
+        return reference
     if isinstance(reference, opentracing.Span):
         reference = reference.context
-    if isinstance(reference, SpanContext):
-        return reference
+        if type(reference) is SpanContext:
+            return reference
     if hasattr(reference, "unwrap"):  # of the shim
         reference = reference.unwrap()
     if isinstance(reference, otel.Span):
