@@ -31,7 +31,7 @@ def test_every_hook_has_its_instrumentor() -> None:
 
 def test_there_and_back(provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
     """Below a native span a query is traced, until another instance of the class turns that off."""
-    engine = sqlalchemy.create_engine("sqlite://")
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
     SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=provider)
     assert SQLAlchemyInstrumentor().is_instrumented_by_opentelemetry
     with provider.get_tracer("native").start_as_current_span("native"), engine.connect() as connection:

@@ -326,7 +326,7 @@ class Interleaving:
     def __init__(self, tracer: Tracer, provider: TracerProvider) -> None:
         self.tracer = tracer
         self.native = provider.get_tracer("native")
-        self.engine = sqlalchemy.create_engine("sqlite://")
+        self.engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
 
     def query(self, number: int) -> None:
         """Do what a hook traces: SQLAlchemy's."""
