@@ -125,13 +125,14 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         """
         links: Sequence[Link] = ()
         context: Context | None = None
+        current = current_context()
         if references is not None:
-            context, links = _linked(child_of, references)
+            context, links = _linked(child_of, references, current)
         elif child_of is not None:
             parent = _span_context(child_of)
-            context = None if parent is None else _below(parent)
+            context = None if parent is None else _below(parent, current)
         if context is None:
-            context = Context() if ignore_active_span else current_context()
+            context = Context() if ignore_active_span else current
         name = operation_name or ""
         if not tags:
             started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, nanoseconds(start_time))
@@ -141,11 +142,11 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             if dropped is not None:
                 return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
-        if translation.kind is not SpanKind.INTERNAL and _is_suppressed(get_current(), standard.HTTP_METHOD in tags):
+        if translation.kind is not SpanKind.INTERNAL and _is_suppressed(current, standard.HTTP_METHOD in tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
-        above = context.get(SPAN_KEY)
-        is_wanted = isinstance(above, otel.Span) and above.is_recording()  # as a rule; else let the sampler say so
-        attributes = translation.attributes() if is_wanted else translation
+        above = type(context.get(SPAN_KEY))
+        is_undecided = above is NonRecordingSpan or above is type(None)  # it is the sampler who asks for attributes
+        attributes = translation if is_undecided else translation.attributes()
         started = self._otel.start_span(name, context, translation.kind, attributes, links, nanoseconds(start_time))
         span = Span(self, started, context)
         if translation.is_error is not None and span.is_recording:
@@ -224,15 +225,14 @@ def _span_context(reference: Any) -> SpanContext | None:
     return None
 
 
-def _below(parent: SpanContext) -> Context:
+def _below(parent: SpanContext, current: Context) -> Context:
     """Return the context to begin a child in: the current one, if the parent is the current span."""
-    current = current_context()
     if not parent.is_of(current.get(SPAN_KEY)):
         return parent.otel_context()
     return parent.with_baggage(current) if parent.adds_baggage else current
 
 
-def _linked(child_of: Any, references: Any) -> tuple[Context | None, list[Link]]:
+def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context | None, list[Link]]:
     given: Iterable[Reference] = [references] if isinstance(references, Reference) else references
     known = [(ReferenceType.CHILD_OF, _span_context(child_of))]
     known += [(reference.type, _span_context(reference.referenced_context)) for reference in given]
@@ -246,7 +246,7 @@ def _linked(child_of: Any, references: Any) -> tuple[Context | None, list[Link]]
         for kind, context in found
         if (kind, context) != parent or kind != ReferenceType.CHILD_OF
     ]
-    context = _below(parent[1])
+    context = _below(parent[1], current)
     for _, other in found:
         context = other.with_baggage(context)
     return context, links
