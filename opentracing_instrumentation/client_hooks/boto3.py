@@ -24,7 +24,7 @@ from contextvars import copy_context
 from typing import Any, ClassVar
 
 import opentracing
-from opentracing import Span, logs
+from opentracing import Span
 from opentracing.ext import tags as standard
 
 from .._core.calls import Description, FlowDescription, Switch, _signature, idle, instrument
@@ -34,7 +34,7 @@ from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
 from ..config import CONFIG
 from ..http_client import host_and_port, log_without_secrets
 from ..request_context import get_current_span
-from ..utils import child_span, peer_tags
+from ..utils import child_span, log_error, peer_tags
 from ._aws_messages import extract_context, propagate
 from ._aws_targets import BUCKET, FUNCTION, TABLE, target_tag
 
@@ -236,15 +236,7 @@ def _log_without_values(span: Span, error: Exception) -> bool:
     """
     if type(error).__name__ != "ParamValidationError":
         return False
-    span.set_tag(standard.ERROR, True)
-    span.log_kv(
-        {
-            logs.EVENT: standard.ERROR,
-            logs.MESSAGE: "Parameter validation failed",
-            logs.ERROR_KIND: type(error),
-            logs.STACK: error.__traceback__,
-        }
-    )
+    log_error(span, error, "Parameter validation failed")
     return True
 
 
