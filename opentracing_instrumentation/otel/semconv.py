@@ -114,6 +114,10 @@ class Translation(Mapping[str, Any]):
     def items(self) -> Any:
         return self.attributes().items()
 
+    def copy(self) -> dict[str, Any]:
+        """Return the attributes in a dict of the caller's own, as earlier releases of the SDK ask for them."""
+        return self.attributes().copy()
+
 
 class Target(NamedTuple):
     """What becomes of a tag by the conventions of today and by the old ones: an attribute's name, a rule or nothing."""

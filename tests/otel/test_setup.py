@@ -145,7 +145,7 @@ late.finish()
 
 @contextmanager
 def serving(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a server during the block, and have it end by itself."""
+    """Run a server during the block, and ask it to end."""
     arguments = options(environment)
     del arguments["capture_output"]
     process = subprocess.Popen(
@@ -157,10 +157,11 @@ def serving(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
     )
     try:
         yield process
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
     finally:
-        if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:  # a pool that is just replacing a process may overlook the signal
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
