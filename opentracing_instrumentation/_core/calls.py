@@ -37,10 +37,13 @@ _interceptors = ClientInterceptors.get_interceptors()
 
 
 class _Gates(dict[type, Any]):
-    """The method ``is_idle`` of each type of tracer, or ``None``. Of many types, as mocks have, the first are kept."""
+    """What tells whether tracers of a type are idle: ``None`` if they never are, ``is_idle`` where they have it.
+
+    Of many types, as mocks have, the first are kept.
+    """
 
     def __missing__(self, kind: type) -> Any:
-        gate = getattr(kind, "is_idle", None)
+        gate = len if kind is Tracer else getattr(kind, "is_idle", None)  # of the API's own, its attributes are counted
         if len(self) < 16:
             self[kind] = gate
         return gate
@@ -66,7 +69,9 @@ def _idle(purpose: str | None) -> Callable[[], bool]:
 
 
 #: Tell it of any call; of an HTTP request; of a call to a database, which takes no context along.
-idle, idle_http, idle_database = _idle(None), _idle("http"), _idle("database")
+idle, idle_http, idle_database = _STANDARD = _idle(None), _idle("http"), _idle("database")
+
+_Texts = tuple[str, str, str]
 
 
 class Switch:
@@ -152,10 +157,11 @@ class Description:
             _SCOPE.set(None if outer is Token.MISSING else outer)
 
     @property
-    def texts(self) -> tuple[str, str]:
-        """The source texts of what a wrapper makes current, if anything, and of how it ends a span."""
+    def texts(self) -> _Texts:
+        """The source texts of what a wrapper makes current, if anything, how it ends a span, and when it makes none."""
         overridden = type(self).succeed is not Description.succeed
-        return self._span if self.activate else "", _SUCCEED if overridden else _FINISH
+        idle = _IDLE if self.idle in _STANDARD else "_ot_idle()"
+        return self._span if self.activate else "", _SUCCEED if overridden else _FINISH, idle
 
     def span_of(self, handle: Any) -> Any:
         """Return the span of a handle."""
@@ -377,7 +383,7 @@ _BEGIN = """
 """
 
 _CALL = """{define} _ot_call({parameters}):
-    if not _ot_switch.active or _ot_idle():
+    if not _ot_switch.active or {idle}:
         return {call}
 {begin}
     if _ot_handle is None:
@@ -409,6 +415,8 @@ _FINISH = """try:
         _ot_handle.finish()
     except Exception as _ot_failure:
         _ot_description.not_finished(_ot_failure)"""
+# Most tracers are never idle.
+_IDLE = "(_ot_gates[type(_ot_api.tracer)] is not None and _ot_idle())"
 _SUCCEED = "_ot_description.succeed(_ot_handle, _ot_result)"
 
 _LISTEN = """_ot_listener = _ot_listen(_ot_description, _ot_handle, {callback})
@@ -467,8 +475,8 @@ _KINDS = {
 _DEFERRED = (*_KINDS, asyncio.Future, concurrent.futures.Future)
 
 
-def _source(kind: str, parameters: str, call: str, described: str, texts: tuple[str, str], callback: str | None) -> str:
-    span, succeed = texts
+def _source(kind: str, parameters: str, call: str, described: str, texts: _Texts, callback: str | None) -> str:
+    span, succeed, idle = texts
     begin = _BEGIN.format(described=described).strip("\n")
     if kind == _GENERATING:
         return _GENERATOR.format(parameters=parameters, call=call, begin=begin)
@@ -488,6 +496,7 @@ def _source(kind: str, parameters: str, call: str, described: str, texts: tuple[
         define="async def" if kind == _COROUTINE else "def",
         parameters=parameters,
         begin=begin,
+        idle=idle,
         call=f"await {call}" if kind == _COROUTINE else call,
         enter=_ENTER.format(span=span) if span else "",
         leave=_LEAVE if span else "",
@@ -499,7 +508,7 @@ def _source(kind: str, parameters: str, call: str, described: str, texts: tuple[
 
 @functools.lru_cache(maxsize=1024)
 def _compile(
-    kind: str, parameters: str, call: str, described: str, texts: tuple[str, str], callback: str | None
+    kind: str, parameters: str, call: str, described: str, texts: _Texts, callback: str | None
 ) -> Callable[..., Any]:
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
     source = _source(kind, parameters, call, described, texts, callback)
@@ -508,6 +517,7 @@ def _compile(
     factory += "".join(f"    {line}\n" for line in source.splitlines())
     namespace: dict[str, Any] = {
         "_ot_api": opentracing,
+        "_ot_gates": _gates,
         "_ot_deferred": _DEFERRED,
         "_ot_listen": _Listener,
         "_ot_run": _run,
