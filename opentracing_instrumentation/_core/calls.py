@@ -37,13 +37,13 @@ _interceptors = ClientInterceptors.get_interceptors()
 
 
 class _Gates(dict[type, Any]):
-    """What tells whether tracers of a type are idle: ``None`` if they never are, ``is_idle`` where they have it.
+    """Whether tracers of a type can be idle: ``None`` if they never are, ``is_idle`` where they have it, or ``True``.
 
     Of many types, as mocks have, the first are kept.
     """
 
     def __missing__(self, kind: type) -> Any:
-        gate = len if kind is Tracer else getattr(kind, "is_idle", None)  # of the API's own, its attributes are counted
+        gate = True if kind is Tracer else getattr(kind, "is_idle", None)
         if len(self) < 16:
             self[kind] = gate
         return gate
