@@ -12,7 +12,7 @@ from typing import Any
 
 from opentracing.ext import tags as standard
 
-from .statements import summarize
+from .._core.statements import summarize
 
 _Tags = Mapping[str, Any]
 _Namer = Callable[[_Tags], str | None]

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from opentelemetry.trace import SpanKind
 from opentracing.ext import tags as standard
 
+from .._core.statements import summarize
 from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
 from .names import span_name
-from .statements import summarize
 from .values import attempt, plain
 
 if TYPE_CHECKING:

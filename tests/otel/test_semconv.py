@@ -14,11 +14,11 @@ from opentelemetry.semconv import attributes
 from opentelemetry.trace import StatusCode
 from opentracing.ext import tags as standard
 
+from opentracing_instrumentation._core.statements import summarize
 from opentracing_instrumentation.client_hooks import hooks
 from opentracing_instrumentation.middleware._served import WEBSOCKET_CLOSE_CODE
 from opentracing_instrumentation.otel import Tracer
 from opentracing_instrumentation.otel.semconv import TABLE
-from opentracing_instrumentation.otel.statements import summarize
 
 #: What middleware tells of a request.
 SERVED = {
