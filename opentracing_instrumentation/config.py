@@ -6,6 +6,7 @@ each takes its value from the environment variable ``OPENTRACING_INSTRUMENTATION
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class _Kind:
 
 _TEXT = _Kind(_text, "a string or None", str, "any text")
 _FLAG = _Kind(_flag, "True or False", lambda text: _BOOLEANS[text.strip().lower()], ", ".join(_BOOLEANS))
+_SECONDS = _Kind(
+    lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf,
+    "a number of seconds, not below 0",
+    float,
+    "seconds, not below 0",
+)
 _NAMES = _Kind(
     _names,
     "a list or tuple of strings",
@@ -82,6 +89,18 @@ SETTINGS: Mapping[str, Setting] = {
     "nest_driver_spans": Setting(
         _FLAG, False, "Put the driver's own span below SQLAlchemy's for the same statement, instead of leaving it out."
     ),
+    "sql_mask_literals": Setting(_FLAG, False, "Show SQLAlchemy's statements with ? in place of literal values."),
+    "sql_min_duration": Setting(
+        _SECONDS, 0.0, "Seconds that a statement of SQLAlchemy's must take to have a span; failed ones have one anyway."
+    ),
+    "sql_checkout_threshold": Setting(
+        _SECONDS, 0.001, "Seconds that the wait for a connection of SQLAlchemy's pool must take to have a span."
+    ),
+    "sql_trace_connects": Setting(_FLAG, True, "Trace each new connection that SQLAlchemy's pool makes."),
+    "sql_trace_pings": Setting(_FLAG, True, "Trace the pings of SQLAlchemy's pool_pre_ping."),
+    "sql_trace_transactions": Setting(
+        _FLAG, False, "Trace begin, commit and rollback of SQLAlchemy, and count transactions on the span above them."
+    ),
     "aws_propagation": Setting(
         _FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
     ),
@@ -100,6 +119,12 @@ class _Config:
     capture_sql_parameters: bool
     legacy_peer_tags: bool
     nest_driver_spans: bool
+    sql_mask_literals: bool
+    sql_min_duration: float
+    sql_checkout_threshold: float
+    sql_trace_connects: bool
+    sql_trace_pings: bool
+    sql_trace_transactions: bool
     aws_propagation: bool
     disabled_hooks: list[str]
 
@@ -131,7 +156,9 @@ class _Config:
         try:
             value = kind.parse(text)
         except (KeyError, ValueError):
-            raise ValueError(f"{variable}={text!r}: accepted are {kind.accepted_text}") from None
+            value = None
+        if value is None or not kind.accepts(value):
+            raise ValueError(f"{variable}={text!r}: accepted are {kind.accepted_text}")
         setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:

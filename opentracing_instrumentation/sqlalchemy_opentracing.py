@@ -376,7 +376,7 @@ class _Statements(Patcher):
     def begin(cursor: Any, statement: str, *rest: Any) -> None:
         """Begin the span of a statement that the driver is about to get, unless the hook has begun one."""
         context = rest[-1]
-        if not _is_traced(context, statement) or _sql_events.span_above(cursor) is not None:
+        if not _is_traced(context, statement) or _sql_events.executing_on(cursor) is not None:
             return
         execution = _Execution.of(context)
         parent = execution.marks.get("_parent_span")

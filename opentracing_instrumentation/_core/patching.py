@@ -235,6 +235,8 @@ class EventPatch(Patch):
     The registry is the module ``event`` of the library, with ``listen``, as in SQLAlchemy. An event listened to once is
     relayed for good, after a reset to nobody: to change the library's list of listeners is to break the statement of a
     thread that is going through it. That leaves the first time, for whoever installs a hook with statements under way.
+
+    A listener to ``before_cursor_execute`` may return ``(statement, parameters)`` to be sent in place of its own.
     """
 
     def __init__(self, target: str, event: str, listener: Callable[..., Any]) -> None:
@@ -250,7 +252,11 @@ class EventPatch(Patch):
         relay = relays.get(self._event)
         if relay is None:
             relay = _Relay(f"{self.target} {self._event}")
-            sys.modules[f"{self.module_name.partition('.')[0]}.event"].listen(source, self._event, relay.tell)
+            registry = sys.modules[f"{self.module_name.partition('.')[0]}.event"]
+            if self._event == _REWRITING:
+                registry.listen(source, self._event, relay.rewrite, retval=True)
+            else:
+                registry.listen(source, self._event, relay.tell)
             relays[self._event] = relay
         relay.patches += (self,)
         self._relay = relay
@@ -274,6 +280,19 @@ class _Relay:
             except Exception as error:
                 report(self.place, error)
 
+    def rewrite(self, conn: Any, cursor: Any, statement: Any, parameters: Any, *rest: Any) -> tuple[Any, Any]:
+        for patch in self.patches:
+            try:
+                rewritten = patch.listener(conn, cursor, statement, parameters, *rest)
+                if rewritten is not None:
+                    statement, parameters = rewritten
+            except Exception as error:
+                report(self.place, error)
+        return statement, parameters
+
+
+#: The event whose listeners may change what is sent.
+_REWRITING = "before_cursor_execute"
 
 _relays: WeakKeyDictionary[Any, dict[str, _Relay]] = WeakKeyDictionary()
 

@@ -38,10 +38,11 @@ _LONGEST = 255  # characters, by the conventions
 
 
 class Summary(NamedTuple):
-    """What a statement does: its first operation, in capitals, and the summary; both may be empty."""
+    """What a statement does: its first operation, in capitals, the summary, and its first table; all may be empty."""
 
     operation: str
     text: str
+    table: str = ""
 
 
 def summarize(statement: str) -> Summary:
@@ -60,7 +61,8 @@ def _summarize(statement: str) -> Summary:
         elif token["end"]:
             break
     parts = reader.parts or [reader.first]
-    return Summary(parts[0].partition(" ")[0], _shortened(parts))
+    table = next((part for part in parts[1:] if part not in _VERBS), "")
+    return Summary(parts[0].partition(" ")[0], _shortened(parts), table)
 
 
 def _shortened(parts: list[str]) -> str:

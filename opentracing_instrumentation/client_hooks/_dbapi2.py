@@ -73,11 +73,15 @@ def db_span(
 
 
 def parent_of_statement(cursor: Any) -> Any:
-    """Return the parent for the span of a statement, or ``None`` if that is not to be traced."""
-    above = _sql_events.span_above(cursor)
-    if above is None:
+    """Return the parent for the span of a statement, or ``None`` if that is not to be traced.
+
+    Args:
+        cursor: the cursor that executes it; for a begin, commit or rollback, the connection.
+    """
+    executing = _sql_events.executing_on(cursor)
+    if executing is None:
         return current_span()
-    return above if CONFIG.nest_driver_spans else None
+    return executing.span if CONFIG.nest_driver_spans else None
 
 
 def statement_span(

@@ -11,7 +11,6 @@ from opentracing.ext import tags as standard
 
 from .._core.patching import CallPatch, mark
 from .._core.tags import PEER_HOST_IPV6
-from ..request_context import current_span
 from ..utils import child_span, peer_tags, start_child_span
 from ._connect_params import Arguments
 from ._dbapi2 import Statement, description, parent_of_statement, statement_span
@@ -159,7 +158,7 @@ class Driver:
 
     def transaction(self, connection: Any, operation: str) -> Span | None:
         """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""
-        parent = current_span()
+        parent = parent_of_statement(connection)
         if parent is None:
             return None
         tags = self._known(connection).tags.copy()

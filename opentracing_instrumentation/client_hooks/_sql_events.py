@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
-_executing: ContextVar[tuple[Any, Any] | None] = ContextVar("opentracing_instrumentation.sql", default=None)
+
+class Executing(NamedTuple):
+    """What SQLAlchemy has a driver do: on which of its cursors or connections, and in which span, if in any."""
+
+    place: Any
+    span: Any
+
+
+_executing: ContextVar[Executing | None] = ContextVar("opentracing_instrumentation.sql", default=None)
+
+#: Stands for any cursor and connection.
+ANYWHERE = object()
 
 #: Each tells, of an execution context of SQLAlchemy's and the statement's text, whether it will begin a span for it.
 claimants: list[Callable[[Any, str], bool]] = []
@@ -21,17 +32,29 @@ def is_claimed(context: Any, statement: str) -> bool:
     return any(claims(context, statement) for claims in claimants)
 
 
-def begin(cursor: Any, span: Any) -> None:
-    """Note that a statement with this span is about to be executed on this cursor of the driver."""
-    _executing.set((cursor, span))
+def begin(place: Any, span: Any) -> Executing | None:
+    """Note that something is about to be done by the driver, and what the span is for it.
+
+    Args:
+        place: the driver's cursor or connection, or :data:`ANYWHERE`.
+        span: the span, or ``None`` if it is left out: the driver's hook has none either, then.
+
+    Returns:
+        what was being done before, for :func:`end`.
+    """
+    before = _executing.get()
+    _executing.set(Executing(place, span))
+    return before
 
 
-def end() -> None:
+def end(before: Executing | None = None) -> None:
     """Note that it is over."""
-    _executing.set(None)
+    _executing.set(before)
 
 
-def span_above(cursor: Any) -> Any:
-    """Return the span of the statement that is being executed on this cursor, or ``None``."""
+def executing_on(place: Any) -> Executing | None:
+    """Return what SQLAlchemy is doing on a driver's cursor or connection, or ``None``."""
     executing = _executing.get()
-    return executing[1] if executing is not None and executing[0] is cursor else None
+    if executing is not None and (executing.place is place or executing.place is ANYWHERE):
+        return executing
+    return None

@@ -5,48 +5,100 @@ The events of the class ``Engine`` see the statements of every engine, whenever 
 or, if it fails or is cancelled, in ``handle_error``. A statement whose end nobody announces (an application's listener
 that was called before ours raised, the option ``skip_user_error_events``, a reset in mid-flight) ends with its
 execution context.
+
+``Connection._begin_impl``, ``_commit_impl`` and ``_rollback_impl`` and their twins for two-phase commits are what every
+transaction begins and ends in; the events of these names only tell of the beginning of each. The targets that have to
+do with the pool are explained in ``_sql_pool``.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from opentracing.ext import tags as standard
 
-from .._core.calls import idle
-from .._core.patching import Patcher, on_event
-from .._core.safety import report
-from .._core.tags import redact_query
-from ..config import CONFIG
-from ..utils import child_span
-from . import _sql_events
-from ._sql_errors import log_without_values
+from .._core.calls import idle_database
+from .._core.patching import Patcher, on_event, trace
+from .._core.tags import PEER_HOST_IPV6
+from ..request_context import current_span
+from ..utils import start_child_span
+from . import _sql_counts, _sql_engines, _sql_events
+from ._dbapi2 import STATUS_CODE
+from ._sql_engines import DRIVER, NAMESPACE, traced
+from ._sql_execution import Execution, ended, keep
+from ._sql_options import Options
+from ._sql_pool import POOL_TAGS, PoolPatcher
+from ._sql_statements import BATCH_SIZE, OPERATION, ROWS, TABLE, batch_size, describe
+from ._sql_transactions import TransactionCall, transaction_call
 
-_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
-_LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 
-#: The tags of each engine, behind the patterns of secrets by which they were made.
-_tags_by_engine: WeakKeyDictionary[Any, tuple[Sequence[str], dict[str, Any]]] = WeakKeyDictionary()
-
-
-class SQLAlchemyPatcher(Patcher):
+class SQLAlchemyPatcher(PoolPatcher):
     """Traces SQLAlchemy."""
 
     library: ClassVar[str | None] = "sqlalchemy"
     supports = ">=1.4"
-    spans = "`SQL` and the statement's first word in capitals, comments aside: `SQL SELECT`"
+    spans = (
+        "`SQL` and the statement's first word in capitals, comments aside: `SQL SELECT`; below a current span, also "
+        "`sqlalchemy:connect` for a new connection, `sqlalchemy:checkout` for a wait for one, `sqlalchemy:ping` for "
+        "the ping of `pool_pre_ping` and, if they are switched on, `sqlalchemy:begin`, `sqlalchemy:prepare`, "
+        "`sqlalchemy:commit`, `sqlalchemy:rollback`"
+    )
     tags: ClassVar[Mapping[str, str]] = {
         standard.SPAN_KIND: "`client`",
         standard.COMPONENT: "`sqlalchemy`",
         standard.DATABASE_TYPE: "the dialect: `postgresql`, `sqlite`, ...",
         standard.DATABASE_INSTANCE: "the engine's URL, its password and secret query parameters masked",
+        DRIVER: "the driver: `psycopg2`, `asyncpg`, ...",
+        NAMESPACE: "the database",
+        standard.DATABASE_USER: "the user",
+        standard.PEER_HOST_IPV4: "the server's host, if it is an IPv4 address",
+        PEER_HOST_IPV6: "if it is an IPv6 address",
+        standard.PEER_HOSTNAME: "if it is a name",
+        standard.PEER_PORT: "the server's port, if the URL names it",
         standard.DATABASE_STATEMENT: "the statement as it is sent to the driver; bound parameters are not captured",
+        OPERATION: "what it does: `SELECT`, `INSERT`, ...",
+        TABLE: "the table that it reads or writes first",
+        BATCH_SIZE: "how many sets of parameters it is executed with, if more than one",
+        ROWS: "how many rows were inserted, updated or deleted, if the driver tells",
+        STATUS_CODE: "the SQLSTATE of the database's error, or its own code, if that is how it ends",
+        **{tag: f"of a `sqlalchemy:checkout`: the pool's `{name}`" for tag, name in POOL_TAGS.items()},
+        _sql_counts.LEFT_OUT: "of the span above: how many statements below it have no span, by filter or duration",
+        _sql_counts.LEFT_OUT_TIME: "their time in milliseconds",
+        _sql_counts.TRANSACTIONS: "of the span above, if transactions are traced: how many there were",
+        _sql_counts.TRANSACTION_STATEMENTS: "their statements",
+        _sql_counts.TRANSACTION_TIME: "their time in milliseconds",
     }
-    settings = ("secret_query_parameters", "capture_sql_parameters", "nest_driver_spans")
+    settings = (
+        "secret_query_parameters",
+        "capture_sql_parameters",
+        "nest_driver_spans",
+        "legacy_peer_tags",
+        "sql_mask_literals",
+        "sql_min_duration",
+        "sql_checkout_threshold",
+        "sql_trace_connects",
+        "sql_trace_pings",
+        "sql_trace_transactions",
+    )
+
+    def install_patches(self) -> None:
+        """Trace all engines, as soon as SQLAlchemy is imported; nothing if that is done already."""
+        _sql_engines.trace_all()
+        super().install_patches()
+
+    def reset_patches(self) -> None:
+        """Trace no engine any more, be it one of all or by itself."""
+        _sql_engines.trace_none()
+        super().reset_patches()
+
+    def trace_engine(self, engine: Any, options: Options | None) -> None:
+        """Trace an engine, or the class of all, with these options; or, with ``None``, as if it had none."""
+        _sql_engines.trace(engine, options)
+        if _sql_engines.any_traced():
+            super().install_patches()
+        else:
+            super().reset_patches()
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")
@@ -54,12 +106,27 @@ class SQLAlchemyPatcher(Patcher):
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
-        if context is None or idle() or _sql_events.is_claimed(context, statement):
+        engine = traced(conn.engine)
+        if engine is None or context is None or idle_database() or _sql_events.is_claimed(context, statement):
             return
-        tags = {**_tags_of(conn.engine), standard.DATABASE_STATEMENT: statement.strip()}
-        span = child_span(operation(statement[:_LOOKED_AT]), tags)
-        context.opentracing_span = span
-        context._opentracing_guard = _Guard(span)
+        parent, options = current_span(), engine.options
+        if not options.admits(statement):
+            keep(context, Execution(engine, parent))
+            _sql_events.begin(cursor, None)
+            return
+        description = describe(statement, context.compiled)
+        shown = options.shown(statement)
+        tags = {**engine.tags, **description.tags, standard.DATABASE_STATEMENT: shown}
+        if executemany:
+            size = batch_size(parameters, context)
+            if size > 1:
+                tags[BATCH_SIZE] = size
+        span = late = None
+        if options.min_duration:
+            late = description.name, tags
+        else:
+            context.opentracing_span = span = start_child_span(description.name, parent=parent, tags=tags)
+        keep(context, Execution(engine, parent, description.operation, span, late))
         _sql_events.begin(cursor, span)
 
     @staticmethod
@@ -68,71 +135,71 @@ class SQLAlchemyPatcher(Patcher):
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         """Finish the statement's span."""
-        guard = _ended(context)
-        if guard:
-            guard.release().finish()
+        execution = ended(context)
+        if execution is not None:
+            execution.succeeded(context, cursor)
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "handle_error")
     def handle_error(exception_context: Any) -> None:
         """Finish the span of a statement that failed."""
-        guard = _ended(exception_context.execution_context)
-        if guard:
-            span, error = guard.release(), exception_context.original_exception
-            if log_without_values(span, error, exception_context.parameters):
-                span.finish()
-            else:
-                span.__exit__(type(error), error, error.__traceback__)
+        context = exception_context.execution_context
+        execution = ended(context)
+        if execution is not None:
+            execution.failed(context, exception_context.original_exception, exception_context.parameters)
+
+    @trace("sqlalchemy.engine.base:Connection._begin_impl", "sqlalchemy.engine.base:Connection._begin_twophase_impl")
+    def begin(self, connection: Any) -> TransactionCall | None:
+        return transaction_call(connection, "begin")
+
+    @trace("sqlalchemy.engine.base:Connection._prepare_twophase_impl")
+    def prepare(self, connection: Any) -> TransactionCall | None:
+        return transaction_call(connection, "prepare")
+
+    @trace("sqlalchemy.engine.base:Connection._commit_impl", "sqlalchemy.engine.base:Connection._commit_twophase_impl")
+    def commit(self, connection: Any) -> TransactionCall | None:
+        return transaction_call(connection, "commit")
+
+    @trace(
+        "sqlalchemy.engine.base:Connection._rollback_impl", "sqlalchemy.engine.base:Connection._rollback_twophase_impl"
+    )
+    def rollback(self, connection: Any) -> TransactionCall | None:
+        return transaction_call(connection, "rollback")
 
 
-class _Guard:
-    """Finishes the span of a statement that ends unannounced."""
+def instrument_engine(engine: Any, **options: Any) -> None:
+    """Trace an engine, whether or not all are, and with options of its own.
 
-    __slots__ = ("_span",)
+    Args:
+        engine: an ``Engine`` or ``AsyncEngine``, which may be in use; or the class ``Engine``, for all that have no
+            options of their own. What an engine's ``execution_options`` returned stands for that engine.
+        options: ``filter``, a function that takes the text of a statement and tells whether it shall have a span;
+            ``mask_literals``, ``min_duration``, ``checkout_threshold``, ``trace_connects``, ``trace_pings``,
+            ``trace_transactions``: each in place of the setting ``CONFIG.sql_...`` of that name.
 
-    def __init__(self, span: Any) -> None:
-        self._span = span
+    Raises:
+        TypeError: it is no engine, or there is no such option.
+        ValueError: an option does not accept its value.
 
-    def release(self) -> Any:
-        span, self._span = self._span, None
-        return span
-
-    def __del__(self) -> None:
-        if self._span is not None:
-            try:
-                self._span.finish()
-            except Exception as error:
-                report("finishing the span of an abandoned statement", error)
-
-
-def _ended(context: Any) -> _Guard | None:
-    guard: _Guard | None = context and vars(context).pop("_opentracing_guard", None)
-    if guard:
-        _sql_events.end()
-    return guard
+    Once more for the same engine: the options given last are in force. Any thread may call it at any time.
+    """
+    _patcher_in_force().trace_engine(_sql_engines.engine_of(engine), Options(**options))
 
 
-def _tags_of(engine: Any) -> dict[str, Any]:
-    known, patterns = _tags_by_engine.get(engine), CONFIG.secret_query_parameters
-    if known is None or known[0] != patterns:
-        known = _tags_by_engine[engine] = patterns[:], _engine_tags(engine)
-    return known[1]
+def uninstrument_engine(engine: Any) -> None:
+    """Undo :func:`instrument_engine`; nothing if that was not done. While all engines are traced, this one still is.
+
+    Args:
+        engine: the engine, as for :func:`instrument_engine`.
+
+    Raises:
+        TypeError: it is no engine.
+    """
+    _patcher_in_force().trace_engine(_sql_engines.engine_of(engine), None)
 
 
-def _engine_tags(engine: Any) -> dict[str, Any]:
-    return {
-        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
-        standard.COMPONENT: "sqlalchemy",
-        standard.DATABASE_TYPE: engine.name,
-        standard.DATABASE_INSTANCE: redact_query(repr(engine.url), CONFIG.secret_query_parameters),
-    }
-
-
-@lru_cache(maxsize=1024)
-def operation(statement: str) -> str:
-    """Return the span's name for a statement by the statement's first word, comments aside."""
-    word = _FIRST_WORD.match(statement)
-    return f"SQL {word.group(1).upper()}" if word and word.group(1) else "SQL"
+def _patcher_in_force() -> SQLAlchemyPatcher:
+    return globals()["patcher"]  # type: ignore[no-any-return]
 
 
 patcher: SQLAlchemyPatcher

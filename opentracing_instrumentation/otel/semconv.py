@@ -372,7 +372,7 @@ def _statement(span: Translation, value: Any) -> None:
     span.made["db.query.text"] = text
     if span.tags.get(standard.DATABASE_TYPE) == "redis":
         return
-    operation, summary = summarize(text)
+    operation, summary, _ = summarize(text)
     if operation:
         span.made["db.operation.name"] = operation
         span.made["db.query.summary"] = summary
@@ -511,6 +511,26 @@ TABLE: Mapping[str, Target] = {
     standard.DATABASE_STATEMENT: Target(_statement, _old_statement),
     standard.DATABASE_USER: Target(None, "db.user"),
     "db.response.status_code": Target(_db_status, "db.response.status_code"),
+    "db.namespace": Target("db.namespace", "db.name"),
+    "db.operation.name": Target("db.operation.name", "db.operation"),
+    "db.collection.name": Target("db.collection.name", "db.sql.table"),
+    "db.operation.batch.size": Target(_batch_size, "db.operation.batch.size"),
+    **{
+        tag: _same(tag)
+        for tag in (
+            "db.rows_affected",
+            "db.left_out.count",
+            "db.left_out.duration_ms",
+            "db.transaction.count",
+            "db.transaction.statement_count",
+            "db.transaction.duration_ms",
+            "sqlalchemy.driver",
+            "sqlalchemy.pool.size",
+            "sqlalchemy.pool.checked_out",
+            "sqlalchemy.pool.overflow",
+            "sqlalchemy.pool.timeout",
+        )
+    },
     "sql": Target(_statement, _old_statement),
     "sql.params": _same("sql.params"),
     "sql.conn": _same("sql.conn"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ from opentracing_instrumentation.config import CONFIG
 from .told import Spans, Told, failed
 
 TWO = tuple(int(part) for part in sa.__version__.split(".")[:2]) >= (2, 0)
+#: What the span of an INSERT tells besides, and that of a SELECT from a table that is not there.
+INTO_USER: Any = {"db.collection.name": "user"}
+NOWHERE: Any = {"db.collection.name": "nowhere"}
+if sys.version_info >= (3, 11):  # before, sqlite3 had no names of errors
+    NOWHERE["db.response.status_code"] = "SQLITE_ERROR"
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 2000000) SELECT count(*) FROM c"
 
 Base: Any = declarative_base()
@@ -45,16 +51,24 @@ class User(Base):
 users = User.__table__
 
 
-def statement(text: str, instance: str = "sqlite://", parent: str | None = None, operation: str | None = None) -> Told:
+def statement(
+    text: str, instance: str = "sqlite://", parent: str | None = None, operation: str | None = None, **more: Any
+) -> Told:
     """The span of a statement."""
+    operation = operation or f"SQL {text.split(maxsplit=1)[0]}"
     tags = {
         "span.kind": "client",
         "component": "sqlalchemy",
         "db.type": "sqlite",
         "db.instance": instance,
         "db.statement": text,
+        "sqlalchemy.driver": "aiosqlite" if "aiosqlite" in instance else "pysqlite",
+        **more,
     }
-    return {"operation": operation or f"SQL {text.split(maxsplit=1)[0]}", "parent": parent, "tags": tags}
+    word = operation.removeprefix("SQL").strip()
+    if word:
+        tags["db.operation.name"] = word
+    return {"operation": operation, "parent": parent, "tags": tags}
 
 
 def operations(spans: Spans) -> list[str]:
@@ -137,19 +151,23 @@ def test_a_failed_statement_ends_with_the_drivers_error(engine: Engine, spans: S
     with engine.connect() as connection, pytest.raises(OperationalError) as caught:
         connection.execute(sa.text("SELECT x FROM nowhere"))
     assert isinstance(caught.value.orig, sqlite3.OperationalError)
-    assert spans() == [failed(statement("SELECT x FROM nowhere"), caught.value.orig)]
+    assert spans() == [failed(statement("SELECT x FROM nowhere", **NOWHERE), caught.value.orig)]
 
 
 def test_many_rows_in_one_statement_are_one_span(engine: Engine, spans: Spans) -> None:
     with engine.begin() as connection:
         connection.execute(users.insert(), [{"name": "a"}, {"name": "b"}])
-    assert spans() == [statement("INSERT INTO user (name) VALUES (?)")]
+    written = {"db.operation.batch.size": 2, "db.rows_affected": 2}
+    assert spans() == [statement("INSERT INTO user (name) VALUES (?)", **INTO_USER, **written)]
 
 
 def test_a_failed_executemany_is_one_span(engine: Engine, spans: Spans) -> None:
     with engine.connect() as connection, pytest.raises(IntegrityError) as caught:
         connection.execute(users.insert(), [{"name": "a"}, {"name": "a"}])
-    assert spans() == [failed(statement("INSERT INTO user (name) VALUES (?)"), caught.value.orig)]
+    told = {"db.operation.batch.size": 2}
+    if sys.version_info >= (3, 11):
+        told["db.response.status_code"] = "SQLITE_CONSTRAINT_UNIQUE"
+    assert spans() == [failed(statement("INSERT INTO user (name) VALUES (?)", **INTO_USER, **told), caught.value.orig)]
 
 
 @pytest.mark.skipif(not TWO, reason="SQLAlchemy < 2 has no insertmanyvalues")
@@ -434,8 +452,8 @@ def async_engine() -> AsyncEngine:
     return create_async_engine("sqlite+aiosqlite://")
 
 
-def async_statement(text: str, parent: str | None = None) -> Told:
-    return statement(text, "sqlite+aiosqlite://", parent)
+def async_statement(text: str, parent: str | None = None, **more: Any) -> Told:
+    return statement(text, "sqlite+aiosqlite://", parent, **more)
 
 
 def test_an_async_engine_finds_the_parent_of_the_task(
@@ -463,7 +481,7 @@ def test_a_failed_async_statement_is_an_error(async_engine: AsyncEngine, spans: 
 
     with pytest.raises(OperationalError) as caught:
         asyncio.run(_on(async_engine, work))
-    assert spans() == [failed(async_statement("SELECT x FROM nowhere"), caught.value.orig)]
+    assert spans() == [failed(async_statement("SELECT x FROM nowhere", **NOWHERE), caught.value.orig)]
 
 
 def test_a_cancelled_async_statement_ends_its_span(async_engine: AsyncEngine, spans: Spans) -> None:
@@ -477,7 +495,8 @@ def test_a_cancelled_async_statement_ends_its_span(async_engine: AsyncEngine, sp
     asyncio.run(_on(async_engine, work))
     gc.collect()
     (span,) = spans()
-    assert span["tags"] == {**async_statement(SLOW)["tags"], "error": True}
+    slow = statement(SLOW, "sqlite+aiosqlite://", operation="SQL SELECT")["tags"]
+    assert span["tags"] == {**slow, "db.collection.name": "c", "error": True}
     assert isinstance(span["logs"][0]["error.object"], asyncio.CancelledError)
 
 

@@ -1,0 +1,149 @@
+"""Which of SQLAlchemy's engines are traced and how, and what the tags of their spans say of them.
+
+All engines are, or those that were asked for one by one; an engine has options of its own or those of all. What an
+engine's ``execution_options`` returned stands for that engine: they share a dialect, which no two engines do.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentracing.ext import tags as standard
+
+from .._core.tags import redact_query
+from ..config import CONFIG
+from ..utils import peer_tags
+from ._driver import SideTable
+from ._sql_options import Options
+
+#: The tag for the driver's name.
+DRIVER = "sqlalchemy.driver"
+#: The tag for the database's name (OpenTelemetry semantic conventions, database spans).
+NAMESPACE = "db.namespace"
+
+
+class TracedEngine:
+    """An engine that is traced: its options, and the tags that all of its spans have, which are not to be changed."""
+
+    __slots__ = ("_is_legacy", "_patterns", "options", "tags")
+
+    def __init__(self, engine: Any, options: Options) -> None:
+        self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
+        self._is_legacy = CONFIG.legacy_peer_tags
+        self.options = options
+        self.tags = _tags(engine)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the settings by which the tags were made are still in force."""
+        return self._patterns == CONFIG.secret_query_parameters and self._is_legacy is CONFIG.legacy_peer_tags
+
+
+class _Untraced:
+    """Stands for what is known of an engine that is not traced."""
+
+    is_current = True
+
+
+_lock = threading.Lock()
+#: The options of all engines; ``None``: they are not traced.
+_of_all: Options | None = None
+#: The options of single engines, by their dialects.
+_of_one: WeakKeyDictionary[Any, Options] = WeakKeyDictionary()
+_known: SideTable[TracedEngine | _Untraced] = SideTable()
+_UNTRACED = _Untraced()
+
+
+def traced(engine: Any) -> TracedEngine | None:
+    """Return what is known of an engine if it is traced, else ``None``."""
+    known = _known.get(engine)
+    if known is None or not known.is_current:
+        known = _look(engine)
+    return known if type(known) is TracedEngine else None
+
+
+def _look(engine: Any) -> TracedEngine | _Untraced:
+    table = _known
+    options = _of_one.get(engine.dialect, _of_all)
+    known = _UNTRACED if options is None else TracedEngine(engine, options)
+    table.put(engine, known)
+    return known
+
+
+def trace_all() -> None:
+    """Trace all engines, with the options that were given for all, if any."""
+    global _of_all  # noqa: PLW0603
+    with _lock:
+        if _of_all is None:
+            _of_all = Options()
+            _forget()
+
+
+def trace(engine: Any, options: Options | None) -> None:
+    """Trace an engine, or the class for all, with these options; or, with ``None``, as if it had none."""
+    global _of_all  # noqa: PLW0603
+    with _lock:
+        if isinstance(engine, type):
+            _of_all = options
+        elif options is None:
+            _of_one.pop(engine.dialect, None)
+        else:
+            _of_one[engine.dialect] = options
+        _forget()
+
+
+def trace_none() -> None:
+    """Trace no engine any more."""
+    global _of_all  # noqa: PLW0603
+    with _lock:
+        _of_all = None
+        _of_one.clear()
+        _forget()
+
+
+def any_traced() -> bool:
+    """Tell whether any engine may be traced."""
+    return _of_all is not None or bool(_of_one)
+
+
+def _forget() -> None:
+    global _known  # noqa: PLW0603 - replaced: a thread that is looking puts what it finds into the old one
+    _known = SideTable()
+
+
+def engine_of(obj: Any) -> Any:
+    """Return the engine that is meant: an asynchronous one stands for the one that it runs on.
+
+    Raises:
+        TypeError: it is none.
+    """
+    from sqlalchemy.engine import Engine
+
+    loaded = sys.modules.get("sqlalchemy.ext.asyncio")
+    if loaded is not None and isinstance(obj, loaded.AsyncEngine):
+        obj = obj.sync_engine
+    if obj is not Engine and not isinstance(obj, Engine):
+        raise TypeError(f"engine={obj!r}: accepted are an Engine, an AsyncEngine, and the class Engine for all")
+    return obj
+
+
+def _tags(engine: Any) -> dict[str, Any]:
+    url = engine.url
+    tags = {
+        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
+        standard.COMPONENT: "sqlalchemy",
+        standard.DATABASE_TYPE: engine.name,
+        standard.DATABASE_INSTANCE: redact_query(repr(url), CONFIG.secret_query_parameters),
+        DRIVER: engine.driver,
+    }
+    if url.database:
+        tags[NAMESPACE] = url.database
+    if url.username:
+        tags[standard.DATABASE_USER] = url.username
+    if url.host:
+        tags.update(peer_tags(url.host, url.port))
+    return tags

@@ -1,0 +1,111 @@
+"""The span of a statement of SQLAlchemy's, from the event that tells of its beginning to the one that tells its end."""
+
+from __future__ import annotations
+
+from time import perf_counter, time
+from typing import Any
+
+import opentracing
+
+from .._core.safety import report
+from . import _sql_counts, _sql_events
+from ._dbapi2 import STATUS_CODE, status_code
+from ._sql_engines import TracedEngine
+from ._sql_errors import log_without_values
+from ._sql_statements import ROWS, rows_affected
+from ._sql_transactions import count_statement
+
+_ATTRIBUTE = "_opentracing_statement"
+
+
+class Execution:
+    """A statement that is being executed.
+
+    Its span begins at once or, if only statements of a certain duration have one, when it is over. One that gets none
+    is counted on the span above. It is kept on the execution context, and ends with that at the latest.
+
+    Args:
+        engine: the engine.
+        parent: the span above, if there is one.
+        operation: what the statement does.
+        span: the span, if it has begun.
+        late: name and tags of the span that may begin at the end.
+    """
+
+    __slots__ = ("_began", "_context", "_engine", "_late", "_operation", "_parent", "_span", "_started")
+
+    def __init__(
+        self,
+        engine: TracedEngine,
+        parent: Any,
+        operation: str = "",
+        span: Any = None,
+        late: tuple[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._parent = parent
+        self._operation = operation
+        self._span = span
+        self._late = late
+        self._began = time() if late else 0.0
+        self._started = perf_counter()
+
+    def succeeded(self, context: Any, cursor: Any) -> None:
+        """Finish the span of a statement that has run."""
+        span = self._end(context)
+        if span is not None:
+            rows = rows_affected(self._operation, cursor)
+            if rows is not None:
+                span.set_tag(ROWS, rows)
+            span.finish()
+
+    def failed(self, context: Any, error: BaseException, parameters: Any) -> None:
+        """Finish the span of a statement that failed."""
+        span = self._end(context, failed=True)
+        if span is None:
+            return
+        code = status_code(error)
+        if code is not None:
+            span.set_tag(STATUS_CODE, code)
+        if log_without_values(span, error, parameters):
+            span.finish()
+        else:
+            span.__exit__(type(error), error, error.__traceback__)
+
+    def _end(self, context: Any, failed: bool = False) -> Any:
+        """Return the span, which may only begin now, to be finished; count what has none."""
+        seconds = perf_counter() - self._started
+        span, self._span = self._span, None
+        if span is None and self._late and (failed or seconds >= self._engine.options.min_duration):
+            span = self._begin_late(*self._late)
+        if span is None and self._parent is not None:
+            left_out = {_sql_counts.LEFT_OUT: 1, _sql_counts.LEFT_OUT_TIME: seconds * 1000}
+            _sql_counts.add(self._parent, left_out)
+        if self._engine.options.trace_transactions:
+            count_statement(context.root_connection)
+        return span
+
+    def _begin_late(self, name: str, tags: dict[str, Any]) -> Any:
+        parent = None if self._parent is None else self._parent.context
+        return opentracing.tracer.start_span(operation_name=name, child_of=parent, tags=tags, start_time=self._began)
+
+    def __del__(self) -> None:
+        """Finish the span of a statement whose end nobody announced."""
+        if self._span is not None:
+            try:
+                self._span.finish()
+            except Exception as error:
+                report("finishing the span of an abandoned statement", error)
+
+
+def keep(context: Any, execution: Execution) -> None:
+    """Keep an execution until its end."""
+    setattr(context, _ATTRIBUTE, execution)
+
+
+def ended(context: Any) -> Execution | None:
+    """Return the execution that has come to its end, once."""
+    execution: Execution | None = context and vars(context).pop(_ATTRIBUTE, None)
+    if execution is not None:
+        _sql_events.end()
+    return execution

@@ -1,0 +1,121 @@
+"""What a span tells of a statement of SQLAlchemy's: its operation and table, and how many rows it is about.
+
+They are read from the statement as SQLAlchemy has compiled it, which it keeps and executes many times, and else from
+the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .._core.safety import report
+from .._core.statements import summarize
+from ._driver import SideTable
+
+#: The tags, by OpenTelemetry's semantic conventions (database spans) but for the last, for which they have none.
+OPERATION, TABLE, BATCH_SIZE = "db.operation.name", "db.collection.name", "db.operation.batch.size"
+ROWS = "db.rows_affected"
+
+_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
+_LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
+_WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
+
+
+class Description(NamedTuple):
+    """What a statement is: the name of its span, its operation, and the tags that tell of it."""
+
+    name: str
+    operation: str
+    tags: Mapping[str, str]
+
+
+_descriptions: SideTable[Description] = SideTable()
+
+
+def describe(statement: str, compiled: Any) -> Description:
+    """Return what a statement is.
+
+    Args:
+        statement: its text.
+        compiled: what SQLAlchemy has compiled, or ``None``.
+    """
+    if compiled is None:
+        return _by_text(statement)
+    description = _descriptions.get(compiled)
+    if description is None:
+        description = _by_compiled(statement, compiled)
+        _descriptions.put(compiled, description)
+    return description
+
+
+def _by_text(statement: str) -> Description:
+    operation, _, table = summarize(statement)
+    return _description(span_name(statement[:_LOOKED_AT]), operation, table)
+
+
+def _by_compiled(statement: str, compiled: Any) -> Description:
+    operation, _, table = summarize(statement)
+    try:
+        table = _table(compiled) or table
+    except Exception as error:
+        report("finding the table of a compiled statement", error)
+    return _description(span_name(statement[:_LOOKED_AT]), operation, table)
+
+
+@lru_cache(maxsize=1024)
+def _description(name: str, operation: str, table: str) -> Description:
+    tags = {OPERATION: operation, TABLE: table}
+    return Description(name, operation, {tag: value for tag, value in tags.items() if value})
+
+
+def _table(compiled: Any) -> str | None:
+    """Return the name of the table that a compiled statement writes, or of the first one that it reads from."""
+    statement = compiled.statement
+    found = getattr(statement, "table", None)
+    if found is None:
+        found = getattr(statement, "element", None) if compiled.compile_state is None else _first_source(compiled)
+    name = getattr(found, "fullname", None)
+    return name if isinstance(name, str) else None
+
+
+def _first_source(compiled: Any) -> Any:
+    sources = getattr(compiled.compile_state, "froms", None)
+    source: Any = sources[0] if sources else None
+    while hasattr(source, "left"):  # a join
+        source = source.left
+    return source
+
+
+@lru_cache(maxsize=1024)
+def span_name(statement: str) -> str:
+    """Return the span's name for a statement by the statement's first word, comments aside."""
+    word = _FIRST_WORD.match(statement)
+    return f"SQL {word.group(1).upper()}" if word and word.group(1) else "SQL"
+
+
+def batch_size(parameters: Any, context: Any) -> int:
+    """Return with how many sets of parameters a statement is executed at once.
+
+    Args:
+        parameters: those of the statement: a set for each execution or, where SQLAlchemy has put several rows into one
+            ``INSERT``, their values in a row.
+        context: the execution context.
+    """
+    sets = context.parameters
+    if parameters is sets or not sets or not sets[0]:
+        return len(parameters)
+    size, rest = divmod(len(parameters), len(sets[0]))
+    return 1 if rest else size
+
+
+def rows_affected(operation: str, cursor: Any) -> int | None:
+    """Return how many rows a statement has written, if the driver can tell by now."""
+    if operation not in _WRITING:
+        return None
+    rows = cursor.rowcount
+    if not isinstance(rows, int) or rows < 0 or (rows == 0 and cursor.description):  # not counted until they are read
+        return None
+    return rows
