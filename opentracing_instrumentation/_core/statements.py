@@ -1,25 +1,73 @@
-"""A short text of few different values for an SQL statement: ``SELECT orders order_items``.
+"""What an SQL statement says, by a look at its words: no parsing, and what is not understood is left out.
 
-That is what OpenTelemetry's conventions call a query summary ("Generating a summary of the query"): the operations of
-a statement and the tables that they name, in their order, and no value. It is found by a look at the words, not by
-parsing; what is not understood is left out.
+- :func:`summarize` tells its operations and the tables that they name: ``SELECT orders order_items``. That is what
+  OpenTelemetry's conventions call a query summary ("Generating a summary of the query").
+- :func:`masked` gives the statement without its values, by which similar statements are told to be so.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-_NAME = r'(?:"[^"]+"|`[^`]+`|\[[^\]]+\]|[^\W\d][\w$#]*)'
-_TOKEN = re.compile(
-    rf"""
-    --[^\n]* | /\*.*?\*/ | '(?:[^'\\]|'')*' | \$(\w*)\$.*?\$\1\$  # comments and values
-    | (?P<end>'(?:[^'\\]|'')*(?:\\|\Z))  # a value of which it is unknown where it ends
-    | (?P<word>{_NAME}(?:\.{_NAME})*) | (?P<mark>[(),])
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+_LETTER, _ESCAPE, _UNKNOWN = r"\\", r"\\.", r"\\[^{quote}]"  # what a backslash may be between quotes
+
+
+def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern[str]:
+    """Return the pattern of a token.
+
+    Args:
+        backslash: what a backslash is between quotes.
+        after_quote: what can't follow a quote.
+        end: what can't be there at all.
+    """
+
+    def quoted(quote: str, backslash: str = backslash) -> str:
+        backslash = backslash.format(quote=quote)
+        return rf"{quote}(?:[^{quote}\\]|{quote}{quote}|{backslash})*{quote}(?![{quote}{after_quote}])"
+
+    in_quotes = rf"(?:{quoted(chr(34))}|`[^`]+`)"
+    in_brackets = r"\[[^\W\d](?:[\w .$#@]|-(?=[^\W\d]))*\]"
+    name = rf"(?:{in_quotes}|{in_brackets}|[^\W\d][\w$#]*)"
+    names = rf"{name}(?:\.{name})*"
+    return re.compile(
+        rf"""
+        (?P<blank>\s+ | --[^\n]* | /\*.*?\*/)
+        | (?P<value>
+            [eE]{quoted("'", _ESCAPE)} | (?:[bBnNxX] | [uU]&)?{quoted("'")}
+            | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+            | (?:(?:(?<=[(,=<>[]) | (?<=[(,=<>[]\s))[+-])?
+              (?<![\w$])(?:0[xX][\da-fA-F]+ | (?:\d[\d_]*(?:\.[\d_]*)? | \.\d[\d_]*)(?:[eE][+-]?\d+)?)(?![\w$])
+          )
+        | (?P<end>(?:[eEbBnNxX] | [uU]&)?' | (?!{in_quotes})["`] | /\* | \$(?:[^\W\d]\w*)?\${end})
+        | (?P<cast>::\s*{names}(?:\s+(?i:precision|varying|with(?:out)?\s+time\s+zone))?(?:\[\])*)
+        | (?P<placeholder>%[sbt](?!\w) | %\([^()]*\)[sbt] | \? | :\w+ | \$\d+)
+        | (?P<word>{names}) | (?P<mark>[(),]) | (?P<other>.)
+        """,
+        re.DOTALL | re.VERBOSE,
+    )
+
+
+_TOKEN = _pattern(_UNKNOWN)
+_READINGS = [_pattern(backslash, after_quote=r"\w", end=r"|\\") for backslash in (_LETTER, _ESCAPE)]
+
+
+def _tokens(statement: str, is_whole: bool = True) -> Iterable[re.Match[str]]:
+    """Yield the tokens of a statement, or of its beginning; in ``lastgroup``, each has the name of its kind.
+
+    A backslash before a quote is a letter by the standard and an escape for MySQL. Where only one of the two makes
+    sense of a whole statement, it is that. Else it is not known where the text ends in which the backslash stands: such
+    a text begins with a token ``end``, and so does what has no end at all.
+    """
+    if is_whole and ("\\'" in statement or '\\"' in statement):
+        readings = [list(pattern.finditer(statement)) for pattern in _READINGS]
+        sensible = [tokens for tokens in readings if not any(token["end"] for token in tokens)]
+        if len(sensible) == 1:
+            return sensible[0]
+    return _TOKEN.finditer(statement)
+
 
 _QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"}
 _DEFINITIONS = {"CREATE", "DROP", "ALTER", "TRUNCATE"}
@@ -120,3 +168,98 @@ class _Reader:
                 self.parts.append(word)
         if upper != "NOT":
             self._before, self._previous = (self._before if upper in ("AS", "MATERIALIZED") else word), upper
+
+
+_MASKED = 10_000  # characters
+_REST = "..."
+_WORDS_FOR_VALUES = {"NULL", "TRUE", "FALSE"}
+_CLOSING = {")": "(?)", "]": "[?]"}
+
+
+def masked(statement: str) -> str:
+    """Return a statement without its values: similar statements become the same text, and it tells no secrets.
+
+    - Strings and numbers are ``?``. What is in double quotes, backticks or brackets is a name, and stays.
+    - A list of nothing but values and placeholders (``?``, ``%s``, ``%(name)s``, ``:name``, ``$1``; PostgreSQL's casts
+      aside) is ``(?)``, and so are several of them in a row, as in ``VALUES``. Placeholders elsewhere stay.
+    - Comments are left out; white space is one space.
+
+    Of a statement of more than 10,000 characters this is the beginning, and ``...``; so it is of one with quotes of
+    which it can't be told where they end. Never raises; thread-safe; the last results are remembered.
+    """
+    if len(statement) <= _MASKED:
+        return _masked(statement, is_whole=True)
+    comma = statement.rfind(",", _MASKED - 200, _MASKED)  # not in the midst of a placeholder
+    return _masked(statement[: comma if comma > 0 else _MASKED], is_whole=False)
+
+
+@lru_cache(maxsize=1024)
+def _masked(statement: str, is_whole: bool) -> str:
+    mask = _Mask()
+    for token in _tokens(statement, is_whole):
+        if token.lastgroup == "end":
+            mask.token("value", "")
+            return mask.cut()
+        mask.token(str(token.lastgroup), token.group())
+    return mask.text if is_whole else mask.cut()
+
+
+class _List:
+    """An open parenthesis or bracket: where it is, and what is behind it."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.has_values = False
+        self.has_others = False
+
+
+class _Mask:
+    """Puts the masked text together, token by token."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._lists = [_List(0)]  # the statement itself, and what is open in it
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts).strip()
+
+    def token(self, kind: str, text: str) -> None:
+        """Take the next token."""
+        parts, inner = self._parts, self._lists[-1]
+        if kind == "blank":
+            if parts and parts[-1] != " ":
+                parts.append(" ")
+        elif text in _CLOSING and len(self._lists) > 1:
+            self._close(text)
+        elif text in ("(", "["):
+            self._lists.append(_List(len(parts)))
+            parts.append(text)
+        else:
+            parts.append("?" if kind == "value" else text)
+            if kind in ("value", "placeholder") or text.upper() in _WORDS_FOR_VALUES:
+                inner.has_values = True
+            elif kind != "cast" and text != ",":
+                inner.has_others = True
+
+    def cut(self) -> str:
+        """Return the text if the rest is not looked at."""
+        while len(self._lists) > 1 and self._lists[-1].has_values and not self._lists[-1].has_others:
+            self._close(")")
+        return self.text.rstrip(", ") + _REST
+
+    def _close(self, mark: str) -> None:
+        parts, closed = self._parts, self._lists.pop()
+        outer = self._lists[-1]
+        if closed.has_others or not closed.has_values:
+            parts.append(mark)
+            outer.has_others = True
+            return
+        outer.has_values = True
+        del parts[closed.start :]
+        before = [part for part in parts[-3:] if part != " "]
+        if before[-2:] == [_CLOSING[mark], ","]:  # one more row of VALUES
+            while parts.pop() != ",":
+                pass
+        else:
+            parts.append(_CLOSING[mark])
