@@ -23,8 +23,8 @@ from opentracing.ext import tags as standard
 
 from ._core.patching import Patcher, on_event
 from ._core.safety import report
+from ._core.side_table import SideTable
 from .client_hooks import _sql_events
-from .client_hooks._driver import SideTable
 
 __all__ = [
     "clear_traced",

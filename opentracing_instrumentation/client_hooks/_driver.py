@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from opentracing import Span
 from opentracing.ext import tags as standard
 
 from .._core.patching import CallPatch, mark
+from .._core.side_table import SideTable
 from .._core.tags import PEER_HOST_IPV6
 from ..utils import child_span, peer_tags, start_child_span
 from ._connect_params import Arguments
@@ -37,32 +37,7 @@ TAGS: Mapping[str, str] = {
 #: The settings that they heed.
 SETTINGS = ("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags")
 
-_T = TypeVar("_T")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-class SideTable(Generic[_T]):
-    """What we know of objects that are not ours, by identity and for as long as they live; they stay untouched."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Any], _T]] = {}
-
-    def get(self, owner: Any) -> _T | None:
-        """Return what was put down for this object, or ``None``."""
-        entry = self._entries.get(id(owner))
-        return None if entry is None else entry[1]
-
-    def put(self, owner: Any, value: _T) -> None:
-        """Put something down for an object, in place of what was there."""
-        entries, key = self._entries, id(owner)
-        entries[key] = (weakref.ref(owner, lambda _: entries.pop(key, None)), value)
-
-    def pop(self, owner: Any) -> None:
-        """Forget what was put down for this object."""
-        self._entries.pop(id(owner), None)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 class Endpoint(NamedTuple):

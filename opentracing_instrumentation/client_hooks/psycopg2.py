@@ -32,10 +32,11 @@ from opentracing.ext import tags as standard
 from .._core.calls import instrument
 from .._core.patching import AttributePatch, Patch, Patcher, replace
 from .._core.safety import report
+from .._core.side_table import SideTable
 from ..utils import child_span
 from ._connect_params import Arguments, is_secret, shown
 from ._dbapi2 import _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, description
-from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, SideTable, traced
+from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, traced
 from ._singleton import singleton
 
 __all__ = ["ConnectionFactory", "ConnectionWrapper", "CursorWrapper", "Psycopg2Patcher"]
