@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ._driver import SideTable
+from .._core.side_table import SideTable
 
 #: The tags for statements without a span: how many, and their time in milliseconds.
 LEFT_OUT, LEFT_OUT_TIME = "db.left_out.count", "db.left_out.duration_ms"

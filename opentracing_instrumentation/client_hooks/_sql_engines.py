@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 from opentracing.ext import tags as standard
 
+from .._core.side_table import SideTable
 from .._core.tags import redact_query
 from ..config import CONFIG
 from ..utils import peer_tags
-from ._driver import SideTable
 from ._sql_options import Options
 
 #: The tag for the driver's name.

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .._core.safety import report
+from .._core.side_table import SideTable
 from .._core.statements import summarize
-from ._driver import SideTable
 
 #: The tags, by OpenTelemetry's semantic conventions (database spans) but for the last, for which they have none.
 OPERATION, TABLE, BATCH_SIZE = "db.operation.name", "db.collection.name", "db.operation.batch.size"

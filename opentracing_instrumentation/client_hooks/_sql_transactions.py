@@ -7,10 +7,10 @@ from typing import Any
 
 from opentracing import Span
 
+from .._core.side_table import SideTable
 from ..request_context import current_span
 from ..utils import start_child_span
 from . import _sql_counts, _sql_events
-from ._driver import SideTable
 from ._sql_engines import traced
 
 
