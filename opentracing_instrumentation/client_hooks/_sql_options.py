@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._core.safety import report
+from .._core.statements import masked
 from ..config import CONFIG, SETTINGS
 
 #: The options that are settings, too: the setting in force is the default.
@@ -61,7 +62,7 @@ class Options:
 
     def shown(self, statement: str) -> str:
         """Return a statement as a span shows it."""
-        return statement.strip()
+        return masked(statement) if self.mask_literals else statement.strip()
 
     @property
     def mask_literals(self) -> bool:

@@ -1,0 +1,1 @@
+"""The hook of SQLAlchemy: engines, options, the pool, transactions, and servers."""
