@@ -109,7 +109,13 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 class _Config:
-    """The settings as attributes. Assigning a wrong value raises ``ValueError``; any thread may read or assign."""
+    """The settings as attributes. Assigning a wrong value raises ``ValueError``; any thread may read or assign.
+
+    Attributes:
+        assignments: how often any was assigned, for who keeps what follows from them. A list may change besides.
+    """
+
+    assignments = 0
 
     app_name: str | None
     caller_name_headers: list[str]
@@ -168,6 +174,7 @@ class _Config:
         if not setting.kind.accepts(value):
             raise ValueError(f"CONFIG.{name} = {value!r}: accepted is {setting.kind.accepted}")
         object.__setattr__(self, name, value)
+        object.__setattr__(self, "assignments", self.assignments + 1)
 
 
 #: The settings in force.

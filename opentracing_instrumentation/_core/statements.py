@@ -81,7 +81,8 @@ _NO_NAMES = {"ONLY", "LATERAL", "IF", "NOT", "EXISTS", "CONCURRENTLY", "IGNORE",
 #: What makes a verb after it part of something else: FOR UPDATE, ON DELETE, DO UPDATE, ON DUPLICATE KEY UPDATE.
 _NO_VERB_AFTER = {"FOR", "ON", "DO", "THEN", "KEY", "BEFORE", "AFTER", "OR", "GRANT", "REVOKE", ","}
 
-_LOOKED_AT = 2000  # characters: the rest is values, most likely
+#: How many characters of a statement :func:`summarize` looks at: the rest is values, most likely.
+LOOKED_AT = 2000
 _LONGEST = 255  # characters, by the conventions
 
 
@@ -95,7 +96,7 @@ class Summary(NamedTuple):
 
 def summarize(statement: str) -> Summary:
     """Return the summary of a statement."""
-    return _summarize(statement if len(statement) <= _LOOKED_AT else statement[:_LOOKED_AT])
+    return _summarize(statement if len(statement) <= LOOKED_AT else statement[:LOOKED_AT])
 
 
 @lru_cache(maxsize=1024)

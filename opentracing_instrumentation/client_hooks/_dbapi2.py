@@ -81,7 +81,7 @@ def parent_of_statement(cursor: Any) -> Any:
     executing = _sql_events.executing_on(cursor)
     if executing is None:
         return current_span()
-    return executing.span if CONFIG.nest_driver_spans else None
+    return executing[1] if CONFIG.nest_driver_spans else None
 
 
 def statement_span(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from opentracing.ext import tags as standard
@@ -27,26 +27,19 @@ NAMESPACE = "db.namespace"
 
 
 class TracedEngine:
-    """An engine that is traced: its options, and the tags that all of its spans have, which are not to be changed."""
+    """An engine that is traced: its rules, and the tags that all of its spans have, which are not to be changed."""
 
-    __slots__ = ("_is_legacy", "_patterns", "options", "tags")
+    __slots__ = ("_assignments", "_patterns", "rules", "tags")
 
     def __init__(self, engine: Any, options: Options) -> None:
+        self._assignments = CONFIG.assignments
         self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
-        self._is_legacy = CONFIG.legacy_peer_tags
-        self.options = options
+        self.rules = options.in_force()
         self.tags = _tags(engine)
 
-    @property
     def is_current(self) -> bool:
-        """Whether the settings by which the tags were made are still in force."""
-        return self._patterns == CONFIG.secret_query_parameters and self._is_legacy is CONFIG.legacy_peer_tags
-
-
-class _Untraced:
-    """Stands for what is known of an engine that is not traced."""
-
-    is_current = True
+        """Tell whether the settings by which it was made are still in force."""
+        return self._assignments == CONFIG.assignments and self._patterns == CONFIG.secret_query_parameters
 
 
 _lock = threading.Lock()
@@ -54,22 +47,21 @@ _lock = threading.Lock()
 _of_all: Options | None = None
 #: The options of single engines, by their dialects.
 _of_one: WeakKeyDictionary[Any, Options] = WeakKeyDictionary()
-_known: SideTable[TracedEngine | _Untraced] = SideTable()
-_UNTRACED = _Untraced()
+_known: SideTable[TracedEngine | Literal[False]] = SideTable()
 
 
-def traced(engine: Any) -> TracedEngine | None:
-    """Return what is known of an engine if it is traced, else ``None``."""
+def traced(engine: Any) -> TracedEngine | Literal[False]:
+    """Return what is known of an engine if it is traced."""
     known = _known.get(engine)
-    if known is None or not known.is_current:
-        known = _look(engine)
-    return known if type(known) is TracedEngine else None
+    if known is None or (known and not known.is_current()):
+        return _look(engine)
+    return known
 
 
-def _look(engine: Any) -> TracedEngine | _Untraced:
+def _look(engine: Any) -> TracedEngine | Literal[False]:
     table = _known
     options = _of_one.get(engine.dialect, _of_all)
-    known = _UNTRACED if options is None else TracedEngine(engine, options)
+    known: TracedEngine | Literal[False] = options is not None and TracedEngine(engine, options)
     table.put(engine, known)
     return known
 

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Executing(NamedTuple):
-    """What SQLAlchemy has a driver do: on which of its cursors or connections, and in which span, if in any."""
-
-    place: Any
-    span: Any
-
+#: What SQLAlchemy has a driver do: on which of its cursors or connections, and in which span, if in any.
+Executing = tuple[Any, Any]
 
 _executing: ContextVar[Executing | None] = ContextVar("opentracing_instrumentation.sql", default=None)
 
@@ -29,7 +24,7 @@ claimants: list[Callable[[Any, str], bool]] = []
 
 def is_claimed(context: Any, statement: str) -> bool:
     """Tell whether somebody else will begin the span of a statement that SQLAlchemy is about to execute."""
-    return any(claims(context, statement) for claims in claimants)
+    return bool(claimants) and any(claims(context, statement) for claims in claimants)
 
 
 def begin(place: Any, span: Any) -> Executing | None:
@@ -43,7 +38,7 @@ def begin(place: Any, span: Any) -> Executing | None:
         what was being done before, for :func:`end`.
     """
     before = _executing.get()
-    _executing.set(Executing(place, span))
+    _executing.set((place, span))
     return before
 
 
@@ -55,6 +50,6 @@ def end(before: Executing | None = None) -> None:
 def executing_on(place: Any) -> Executing | None:
     """Return what SQLAlchemy is doing on a driver's cursor or connection, or ``None``."""
     executing = _executing.get()
-    if executing is not None and (executing.place is place or executing.place is ANYWHERE):
+    if executing is not None and (executing[0] is place or executing[0] is ANYWHERE):
         return executing
     return None

@@ -10,8 +10,8 @@ import opentracing
 from .._core.safety import report
 from . import _sql_counts, _sql_events
 from ._dbapi2 import STATUS_CODE, status_code
-from ._sql_engines import TracedEngine
 from ._sql_errors import log_without_values
+from ._sql_options import Rules
 from ._sql_statements import ROWS, rows_affected
 from ._sql_transactions import count_statement
 
@@ -25,24 +25,24 @@ class Execution:
     is counted on the span above. It is kept on the execution context, and ends with that at the latest.
 
     Args:
-        engine: the engine.
+        rules: the engine's.
         parent: the span above, if there is one.
         operation: what the statement does.
         span: the span, if it has begun.
         late: name and tags of the span that may begin at the end.
     """
 
-    __slots__ = ("_began", "_context", "_engine", "_late", "_operation", "_parent", "_span", "_started")
+    __slots__ = ("_began", "_late", "_operation", "_parent", "_rules", "_span", "_started")
 
     def __init__(
         self,
-        engine: TracedEngine,
+        rules: Rules,
         parent: Any,
         operation: str = "",
         span: Any = None,
         late: tuple[str, dict[str, Any]] | None = None,
     ) -> None:
-        self._engine = engine
+        self._rules = rules
         self._parent = parent
         self._operation = operation
         self._span = span
@@ -74,14 +74,15 @@ class Execution:
 
     def _end(self, context: Any, failed: bool = False) -> Any:
         """Return the span, which may only begin now, to be finished; count what has none."""
+        _sql_events.end()
         seconds = perf_counter() - self._started
         span, self._span = self._span, None
-        if span is None and self._late and (failed or seconds >= self._engine.options.min_duration):
+        if span is None and self._late and (failed or seconds >= self._rules.min_duration):
             span = self._begin_late(*self._late)
         if span is None and self._parent is not None:
             left_out = {_sql_counts.LEFT_OUT: 1, _sql_counts.LEFT_OUT_TIME: seconds * 1000}
             _sql_counts.add(self._parent, left_out)
-        if self._engine.options.trace_transactions:
+        if self._rules.trace_transactions:
             count_statement(context.root_connection)
         return span
 
@@ -105,7 +106,4 @@ def keep(context: Any, execution: Execution) -> None:
 
 def ended(context: Any) -> Execution | None:
     """Return the execution that has come to its end, once."""
-    execution: Execution | None = context and vars(context).pop(_ATTRIBUTE, None)
-    if execution is not None:
-        _sql_events.end()
-    return execution
+    return vars(context).pop(_ATTRIBUTE, None) if context is not None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core.safety import report
 from .._core.statements import masked
@@ -21,6 +21,30 @@ _SETTINGS = {
 _ACCEPTED = ("filter", *_SETTINGS)
 
 
+class Rules(NamedTuple):
+    """How statements are traced, by options and settings."""
+
+    filter: Callable[[str], Any] | None
+    mask_literals: bool
+    min_duration: float
+    checkout_threshold: float
+    trace_connects: bool
+    trace_pings: bool
+    trace_transactions: bool
+
+    def admits(self, statement: str) -> bool:
+        """Tell whether the filter lets a statement have a span."""
+        try:
+            return self.filter is None or bool(self.filter(statement))
+        except Exception as error:
+            report("filter of statements", error)
+            return True
+
+    def shown(self, statement: str) -> str:
+        """Return a statement as a span shows it."""
+        return masked(statement) if self.mask_literals else statement.strip()
+
+
 class Options:
     """The options of an engine.
 
@@ -34,7 +58,7 @@ class Options:
         ValueError: it does not accept the value.
     """
 
-    __slots__ = ("_filter", "_given")
+    __slots__ = ("_given",)
 
     def __init__(self, **given: Any) -> None:
         for name, value in given.items():
@@ -47,52 +71,12 @@ class Options:
                 accepts, accepted = _callable_or_none, "a function that takes a statement's text, or None"
             if not accepts(value):
                 raise ValueError(f"{name}={value!r}: accepted is {accepted}")
-        self._filter: Callable[[str], Any] | None = given.pop("filter", None)
         self._given: Mapping[str, Any] = given
 
-    def admits(self, statement: str) -> bool:
-        """Tell whether a statement shall have a span."""
-        if self._filter is None:
-            return True
-        try:
-            return bool(self._filter(statement))
-        except Exception as error:
-            report("filter of statements", error)
-            return True
-
-    def shown(self, statement: str) -> str:
-        """Return a statement as a span shows it."""
-        return masked(statement) if self.mask_literals else statement.strip()
-
-    @property
-    def mask_literals(self) -> bool:
-        """Whether a span shows ``?`` for the literals in a statement."""
-        return bool(self._given.get("mask_literals", CONFIG.sql_mask_literals))
-
-    @property
-    def min_duration(self) -> float:
-        """How many seconds a statement must take to have a span, if it does not fail."""
-        return float(self._given.get("min_duration", CONFIG.sql_min_duration))
-
-    @property
-    def checkout_threshold(self) -> float:
-        """How many seconds the wait for a connection must take to have a span."""
-        return float(self._given.get("checkout_threshold", CONFIG.sql_checkout_threshold))
-
-    @property
-    def trace_connects(self) -> bool:
-        """Whether a new connection is a span."""
-        return bool(self._given.get("trace_connects", CONFIG.sql_trace_connects))
-
-    @property
-    def trace_pings(self) -> bool:
-        """Whether the ping of ``pool_pre_ping`` is a span."""
-        return bool(self._given.get("trace_pings", CONFIG.sql_trace_pings))
-
-    @property
-    def trace_transactions(self) -> bool:
-        """Whether begin, commit and rollback are spans, and transactions are counted on their parent."""
-        return bool(self._given.get("trace_transactions", CONFIG.sql_trace_transactions))
+    def in_force(self) -> Rules:
+        """Return what holds while the settings stay as they are."""
+        given = {name: self._given.get(name, getattr(CONFIG, setting)) for name, setting in _SETTINGS.items()}
+        return Rules(filter=self._given.get("filter"), **given)
 
 
 def _callable_or_none(value: object) -> bool:

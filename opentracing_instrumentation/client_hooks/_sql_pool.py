@@ -67,7 +67,7 @@ class Checkout:
         _checkout.set(self._before)
         self.over()
         waited = self._waited or 0.0
-        if waited >= self.traced.options.checkout_threshold:
+        if waited >= self.traced.rules.checkout_threshold:
             self._span().finish(self._began + waited)
 
     def __exit__(self, *error: Any) -> None:
@@ -135,8 +135,8 @@ class PoolPatcher(Patcher):
     @trace("sqlalchemy.engine.base:Engine.raw_connection")
     def checkout(self, engine: Any) -> Checkout | None:
         known = traced(engine)
-        parent = None if known is None else current_span()
-        return None if parent is None or known is None else Checkout(parent, known, engine)
+        parent = current_span() if known else None
+        return Checkout(parent, known, engine) if known and parent is not None else None
 
     @trace("sqlalchemy.pool.base:_ConnectionRecord._ConnectionRecord__connect", activate=True)
     def connect(self, record: Any) -> Span | None:
@@ -144,7 +144,7 @@ class PoolPatcher(Patcher):
         if checkout is None or record._ConnectionRecord__pool is not checkout.pool:
             return None
         checkout.over()
-        if not checkout.traced.options.trace_connects:
+        if not checkout.traced.rules.trace_connects:
             return None
         return start_child_span("sqlalchemy:connect", parent=current_span(), tags=checkout.traced.tags.copy())
 
@@ -160,7 +160,7 @@ class PoolPatcher(Patcher):
             return
         checkout.over()
         span = None
-        if checkout.traced.options.trace_pings:
+        if checkout.traced.rules.trace_pings:
             span = start_child_span("sqlalchemy:ping", parent=current_span(), tags=checkout.traced.tags.copy())
         ping = _Ping(checkout, span)
         if (yield ping) is False:  # the connection is dead, and replaced by another

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from .._core.safety import report
 from .._core.side_table import SideTable
-from .._core.statements import summarize
+from .._core.statements import LOOKED_AT, summarize
 
 #: The tags, by OpenTelemetry's semantic conventions (database spans) but for the last, for which they have none.
 OPERATION, TABLE, BATCH_SIZE = "db.operation.name", "db.collection.name", "db.operation.batch.size"
@@ -43,7 +43,7 @@ def describe(statement: str, compiled: Any) -> Description:
         compiled: what SQLAlchemy has compiled, or ``None``.
     """
     if compiled is None:
-        return _by_text(statement)
+        return _by_text(statement if len(statement) <= LOOKED_AT else statement[:LOOKED_AT])
     description = _descriptions.get(compiled)
     if description is None:
         description = _by_compiled(statement, compiled)
@@ -51,24 +51,21 @@ def describe(statement: str, compiled: Any) -> Description:
     return description
 
 
-def _by_text(statement: str) -> Description:
-    operation, _, table = summarize(statement)
-    return _description(span_name(statement[:_LOOKED_AT]), operation, table)
+@lru_cache(maxsize=1024)
+def _by_text(statement: str, table: str | None = None) -> Description:
+    operation, _, first_table = summarize(statement)
+    tags = {OPERATION: operation, TABLE: table or first_table}
+    name = span_name(statement[:_LOOKED_AT])
+    return Description(name, operation, {tag: value for tag, value in tags.items() if value})
 
 
 def _by_compiled(statement: str, compiled: Any) -> Description:
-    operation, _, table = summarize(statement)
+    table = None
     try:
-        table = _table(compiled) or table
+        table = _table(compiled)
     except Exception as error:
         report("finding the table of a compiled statement", error)
-    return _description(span_name(statement[:_LOOKED_AT]), operation, table)
-
-
-@lru_cache(maxsize=1024)
-def _description(name: str, operation: str, table: str) -> Description:
-    tags = {OPERATION: operation, TABLE: table}
-    return Description(name, operation, {tag: value for tag, value in tags.items() if value})
+    return _by_text(statement[:LOOKED_AT], table)
 
 
 def _table(compiled: Any) -> str | None:

@@ -72,7 +72,7 @@ class TransactionCall:
 def transaction_call(connection: Any, operation: str) -> TransactionCall | None:
     """Return the traced call of a begin, prepare, commit or rollback, unless there is to be none."""
     engine = traced(connection.engine)
-    if engine is None or not engine.options.trace_transactions:
+    if not engine or not engine.rules.trace_transactions:
         return None
     parent = current_span()
     if parent is None:

@@ -107,26 +107,25 @@ class SQLAlchemyPatcher(PoolPatcher):
     ) -> None:
         """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
         engine = traced(conn.engine)
-        if engine is None or context is None or idle_database() or _sql_events.is_claimed(context, statement):
+        if not engine or context is None or idle_database() or _sql_events.is_claimed(context, statement):
             return
-        parent, options = current_span(), engine.options
-        if not options.admits(statement):
-            keep(context, Execution(engine, parent))
+        parent, rules = current_span(), engine.rules
+        if rules.filter is not None and not rules.admits(statement):
+            keep(context, Execution(rules, parent))
             _sql_events.begin(cursor, None)
             return
-        description = describe(statement, context.compiled)
-        shown = options.shown(statement)
-        tags = {**engine.tags, **description.tags, standard.DATABASE_STATEMENT: shown}
+        name, operation, own_tags = describe(statement, context.compiled)
+        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: rules.shown(statement)}
         if executemany:
             size = batch_size(parameters, context)
             if size > 1:
                 tags[BATCH_SIZE] = size
         span = late = None
-        if options.min_duration:
-            late = description.name, tags
+        if rules.min_duration:
+            late = name, tags
         else:
-            context.opentracing_span = span = start_child_span(description.name, parent=parent, tags=tags)
-        keep(context, Execution(engine, parent, description.operation, span, late))
+            context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
+        keep(context, Execution(rules, parent, operation, span, late))
         _sql_events.begin(cursor, span)
 
     @staticmethod
