@@ -34,7 +34,12 @@ def seconds(tracer: MockTracer, name: str) -> float:
 
 
 def test_the_waits_of_ten_workers_for_two_connections_add_up(tmp_path: Path, tracer: MockTracer, spans: Spans) -> None:
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/database", poolclass=sa.pool.QueuePool, **POOL)
+    engine = sa.create_engine(
+        f"sqlite:///{tmp_path}/database",
+        poolclass=sa.pool.QueuePool,
+        connect_args={"check_same_thread": False},
+        **POOL,
+    )
     hook.install_patches()
     waited, lock = 0.0, threading.Lock()
 

@@ -71,7 +71,9 @@ def test_a_rollback_is_a_span(make: Make, tracer: MockTracer, spans: Spans) -> N
     engine = connected(make, "pysqlite")
     hook.instrument_engine(engine, trace_transactions=True)
     with tracer.start_active_span("work"), engine.connect() as connection:
+        transaction = connection.begin()
         connection.execute(sa.text("SELECT 1"))
+        transaction.rollback()
     assert [name for name, _ in names(spans)] == ["sqlalchemy:begin", "SQL SELECT", "sqlalchemy:rollback", "work"]
 
 
