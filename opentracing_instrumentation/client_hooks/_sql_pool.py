@@ -7,8 +7,8 @@ is a span of its own.
 - ``Engine.raw_connection`` is how every ``Connection`` comes by a connection of the driver, and knows its engine, which
   the pool does not.
 - ``_ConnectionRecord.__connect`` is where all pools make one, by whatever function.
-- ``DefaultDialect._do_ping_w_event`` is what ``pool_pre_ping`` calls since SQLAlchemy 2; it was ``do_ping`` before,
-  which some dialects have of their own.
+- ``DefaultDialect._do_ping_w_event`` is what ``pool_pre_ping`` calls; early releases of SQLAlchemy 2, and those before,
+  call ``do_ping``, which some dialects have of their own.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class PoolPatcher(Patcher):
     @trace(
         "sqlalchemy.engine.default:DefaultDialect._do_ping_w_event",
         "sqlalchemy.engine.default:DefaultDialect.do_ping",
+        "sqlalchemy.dialects.mysql.mysqlconnector:MySQLDialect_mysqlconnector.do_ping",
         "sqlalchemy.dialects.mysql.mysqldb:MySQLDialect_mysqldb.do_ping",
+        "sqlalchemy.dialects.postgresql.asyncpg:PGDialect_asyncpg.do_ping",
         "sqlalchemy.dialects.postgresql.psycopg2:PGDialect_psycopg2.do_ping",
     )
     def ping(self, dialect: Any) -> Generator[_Ping, Any, None]:
