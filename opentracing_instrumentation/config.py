@@ -15,6 +15,8 @@ from typing import Any
 PREFIX = "OPENTRACING_INSTRUMENTATION_"
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+#: What SQL comments may tell; see :mod:`sqlcommenter`.
+SQL_COMMENT_MODES = ("off", "static", "full")
 
 
 def _text(value: object) -> bool:
@@ -44,6 +46,12 @@ _SECONDS = _Kind(
     "a number of seconds, not below 0",
     float,
     "seconds, not below 0",
+)
+_MODE = _Kind(
+    lambda value: value in SQL_COMMENT_MODES,
+    " or ".join(map(repr, SQL_COMMENT_MODES)),
+    lambda text: SQL_COMMENT_MODES[SQL_COMMENT_MODES.index(text.strip().lower())],
+    ", ".join(SQL_COMMENT_MODES),
 )
 _NAMES = _Kind(
     _names,
@@ -101,6 +109,9 @@ SETTINGS: Mapping[str, Setting] = {
     "sql_trace_transactions": Setting(
         _FLAG, False, "Trace begin, commit and rollback of SQLAlchemy, and count transactions on the span above them."
     ),
+    "sql_comments": Setting(
+        _MODE, "off", "What SQL statements tell the database of in a comment: what has few values, or the span as well."
+    ),
     "aws_propagation": Setting(
         _FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
     ),
@@ -131,6 +142,7 @@ class _Config:
     sql_trace_connects: bool
     sql_trace_pings: bool
     sql_trace_transactions: bool
+    sql_comments: str
     aws_propagation: bool
     disabled_hooks: list[str]
 

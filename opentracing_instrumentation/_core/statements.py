@@ -3,6 +3,7 @@
 - :func:`summarize` tells its operations and the tables that they name: ``SELECT orders order_items``. That is what
   OpenTelemetry's conventions call a query summary ("Generating a summary of the query").
 - :func:`masked` gives the statement without its values, by which similar statements are told to be so.
+- :func:`frame` tells where a comment can be put, :func:`comments` which there are.
 """
 
 from __future__ import annotations
@@ -28,23 +29,24 @@ def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern
         backslash = backslash.format(quote=quote)
         return rf"{quote}(?:[^{quote}\\]|{quote}{quote}|{backslash})*{quote}(?![{quote}{after_quote}])"
 
-    in_quotes = rf"(?:{quoted(chr(34))}|`[^`]+`)"
-    in_brackets = r"\[[^\W\d](?:[\w .$#@]|-(?=[^\W\d]))*\]"
-    name = rf"(?:{in_quotes}|{in_brackets}|[^\W\d][\w$#]*)"
+    bracketed = r"\[[^\W\d](?:[\w .$#@]|-(?=[^\W\d]))*\]"
+    name = rf"(?:[^\W\d][\w$#]*|{quoted(chr(34))}|`[^`]+`|{bracketed})"
     names = rf"{name}(?:\.{name})*"
+    prefix = "(?:[eEbBnNxX]|[uU]&)"  # of a text between quotes
     return re.compile(
         rf"""
-        (?P<blank>\s+ | --[^\n]* | /\*.*?\*/)
+        (?P<word>(?!{prefix}'){names})
+        | (?P<blank>\s+ | --[^\n]* | /\*.*?\*/)
         | (?P<value>
-            [eE]{quoted("'", _ESCAPE)} | (?:[bBnNxX] | [uU]&)?{quoted("'")}
+            [eE]{quoted("'", _ESCAPE)} | (?![eE]){prefix}?{quoted("'")}
             | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
             | (?:(?:(?<=[(,=<>[]) | (?<=[(,=<>[]\s))[+-])?
               (?<![\w$])(?:0[xX][\da-fA-F]+ | (?:\d[\d_]*(?:\.[\d_]*)? | \.\d[\d_]*)(?:[eE][+-]?\d+)?)(?![\w$])
           )
-        | (?P<end>(?:[eEbBnNxX] | [uU]&)?' | (?!{in_quotes})["`] | /\* | \$(?:[^\W\d]\w*)?\${end})
+        | (?P<end>{prefix}?' | ["`] | /\* | \$(?:[^\W\d]\w*)?\${end})
         | (?P<cast>::\s*{names}(?:\s+(?i:precision|varying|with(?:out)?\s+time\s+zone))?(?:\[\])*)
         | (?P<placeholder>%[sbt](?!\w) | %\([^()]*\)[sbt] | \? | :\w+ | \$\d+)
-        | (?P<word>{names}) | (?P<mark>[(),]) | (?P<other>.)
+        | (?P<mark>[(),]) | (?P<other>.)
         """,
         re.DOTALL | re.VERBOSE,
     )
@@ -264,3 +266,83 @@ class _Mask:
                 pass
         else:
             parts.append(_CLOSING[mark])
+
+
+_FRAMED = 10_000  # characters
+_QUOTE_OR_COMMENT = re.compile(r"""['"`\\#] | /\* | -- | \$[^\d]""", re.VERBOSE)
+_HINTS = ("/*+", "/*!", "/*M!")
+_COMMENT_MARKS = ("--", "/*")
+#: The data of a COPY may follow its text; some databases keep the text of a definition.
+_UNFRAMED = {"", ";", "COPY", "CREATE", "ALTER"}
+_BLANKS_AND_SEMICOLONS = "; \t\r\n\f\v"
+
+
+class Frame(NamedTuple):
+    """Where a statement has its beginning and its end, if a comment is to be put there."""
+
+    start: int  # behind the first hint, if there is one
+    end: int  # in front of a closing semicolon
+
+
+@lru_cache(maxsize=1024)
+def _frame(statement: str, hash_comments: bool) -> Frame | None:
+    if not _QUOTE_OR_COMMENT.search(statement):
+        return _frame_of_plain(statement, hash_comments)
+    start = end = 0
+    verb = ""
+    for token in _tokens(statement):
+        kind, text = token.lastgroup, token.group()
+        if kind == "end" or (hash_comments and "#" in text and kind in ("word", "other")):
+            return None
+        if kind != "blank":
+            verb = verb or text.upper()
+            end = end if text == ";" else token.end()
+        elif text.startswith(_HINTS):
+            start = start or token.end()
+            end = token.end()
+        elif text.startswith(_COMMENT_MARKS):
+            return None
+    return None if verb in _UNFRAMED else Frame(start, end)
+
+
+def _frame_of_plain(statement: str, hash_comments: bool) -> Frame | None:
+    """Return the frame of a statement without looking at quotes; ``None`` if anything in it could begin a comment."""
+    text = statement.rstrip(_BLANKS_AND_SEMICOLONS)
+    verb = text[:_FRAMED].split(None, 1)[:1]
+    if not verb or verb[0].upper() in _UNFRAMED or any(mark in text for mark in _COMMENT_MARKS):
+        return None
+    return None if hash_comments and "#" in text else Frame(0, len(text))
+
+
+def frame(statement: str, hash_comments: bool = False) -> Frame | None:
+    """Tell where a comment can be put into a statement.
+
+    Args:
+        statement: the statement.
+        hash_comments: whether ``#`` begins a comment, as in MySQL.
+
+    Returns:
+        the places; ``None`` if there is to be no comment: nothing is executed, or there is a comment already, or that
+        can't be told, or it is a COPY or a definition. Hints (``/*+``, ``/*!``) are no comments.
+
+    Of a statement of more than 10,000 characters, quotes are not looked at: it has no frame if any of its characters
+    could begin a comment. Never raises; thread-safe; the last results are remembered.
+    """
+    return _frame(statement, hash_comments) if len(statement) <= _FRAMED else _frame_of_plain(statement, hash_comments)
+
+
+def comments(statement: str) -> Iterable[tuple[int, str]]:
+    """Yield the comments of a statement, hints aside, each with its place.
+
+    Behind a text of which it can't be told where it ends, only what the statement ends in is looked at.
+    """
+    for token in _tokens(statement):
+        text = token.group()
+        if token.lastgroup == "blank" and text.startswith(_COMMENT_MARKS) and not text.startswith(_HINTS):
+            yield token.start(), text
+        elif token.lastgroup == "end":
+            last = statement.rfind("/*", token.start())
+            text = statement[last:].rstrip(_BLANKS_AND_SEMICOLONS)
+            if last >= 0 and text.find("*/") == len(text) - 2:
+                yield last, text
+            return
