@@ -10,7 +10,6 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
 from typing import Any, ClassVar
 
 from opentelemetry import context, trace
@@ -162,24 +161,6 @@ class Urllib(Hook):
 
         opener = urllib.request.build_opener(Handler)
         self.call = lambda: opener.open(urllib.request.Request(URL))
-
-
-class SQLAlchemy(Hook):
-    """A statement on an open connection to SQLite in memory."""
-
-    name, ratio, idle = "sqlalchemy", 0.35, 6
-    hook, instrumentor = "sqlalchemy", "sqlalchemy:SQLAlchemyInstrumentor"
-
-    def __init__(self, stack: ExitStack) -> None:
-        import sqlalchemy
-
-        self._engine = sqlalchemy.create_engine("sqlite:///:memory:")
-        stack.callback(self._engine.dispose)
-        connection = stack.enter_context(self._engine.connect())
-        self.call = partial(connection.exec_driver_sql, "SELECT 1")
-
-    def instrumentor_options(self) -> dict[str, Any]:
-        return {"engine": self._engine}
 
 
 class TracedFunction(Case):

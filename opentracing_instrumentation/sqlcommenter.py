@@ -13,11 +13,11 @@ A comment changes nothing else: where it can't be made, or might do harm, the st
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
@@ -132,7 +132,7 @@ def _checked(setting: str, value: Any, accepted: bool, what: str) -> None:
         raise ValueError(f"{setting} = {value!r}: accepted is {what}")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Options:
     """What is put into comments, and where. Made by :meth:`of`; immutable, so any thread may use it."""
 
@@ -253,7 +253,7 @@ def configure(mode: str | None = None, commenter_options: Mapping[str, Any] | No
     It holds for the next statement; any thread may call it.
     """
     made = Options.of(CONFIG.sql_comments if mode is None else mode, commenter_options, **options)
-    _configured.update({mode: replace(made, mode=mode) for mode in SQL_COMMENT_MODES})
+    _configured.update({mode: dataclasses.replace(made, mode=mode) for mode in SQL_COMMENT_MODES})
     CONFIG.sql_comments = made.mode
 
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from opentracing.ext import tags as standard
 
+from .. import sqlcommenter
 from .._core.side_table import SideTable
 from .._core.tags import redact_query
 from ..config import CONFIG
@@ -27,19 +28,29 @@ NAMESPACE = "db.namespace"
 
 
 class TracedEngine:
-    """An engine that is traced: its rules, and the tags that all of its spans have, which are not to be changed."""
+    """An engine that is traced: its rules, what comments its statements, if anything does, and the tags of its spans.
 
-    __slots__ = ("_assignments", "_patterns", "rules", "tags")
+    The tags are those that all of its spans have, and not to be changed.
+    """
+
+    __slots__ = ("_assignments", "_comments", "_options", "_patterns", "commenter", "rules", "tags")
 
     def __init__(self, engine: Any, options: Options) -> None:
         self._assignments = CONFIG.assignments
         self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
+        self._options = options
+        self._comments = options.comments
         self.rules = options.in_force()
+        self.commenter = None if self._comments.mode == sqlcommenter.OFF else _commenter(engine, self._comments)
         self.tags = _tags(engine)
 
     def is_current(self) -> bool:
         """Tell whether the settings by which it was made are still in force."""
-        return self._assignments == CONFIG.assignments and self._patterns == CONFIG.secret_query_parameters
+        return (
+            self._assignments == CONFIG.assignments
+            and self._patterns == CONFIG.secret_query_parameters
+            and self._comments is self._options.comments
+        )
 
 
 _lock = threading.Lock()
@@ -121,6 +132,19 @@ def engine_of(obj: Any) -> Any:
     if obj is not Engine and not isinstance(obj, Engine):
         raise TypeError(f"engine={obj!r}: accepted are an Engine, an AsyncEngine, and the class Engine for all")
     return obj
+
+
+def _commenter(engine: Any, options: sqlcommenter.Options) -> sqlcommenter.Commenter:
+    import sqlalchemy
+
+    return sqlcommenter.Commenter(
+        options,
+        driver=engine.driver,
+        facts={"db_framework": f"sqlalchemy:{sqlalchemy.__version__}", "driver_paramstyle": engine.dialect.paramstyle},
+        paramstyle=engine.dialect.paramstyle,
+        prepares=engine.driver in sqlcommenter.PREPARING_DRIVERS,
+        family="mysql" if engine.name in ("mysql", "mariadb") else engine.name,
+    )
 
 
 def _tags(engine: Any) -> dict[str, Any]:

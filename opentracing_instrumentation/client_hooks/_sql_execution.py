@@ -6,13 +6,17 @@ from time import perf_counter, time
 from typing import Any
 
 import opentracing
+from opentracing.ext import tags as standard
 
 from .._core.safety import report
+from ..request_context import current_span
+from ..utils import start_child_span
 from . import _sql_counts, _sql_events
 from ._dbapi2 import STATUS_CODE, status_code
+from ._sql_engines import TracedEngine
 from ._sql_errors import log_without_values
 from ._sql_options import Rules
-from ._sql_statements import ROWS, rows_affected
+from ._sql_statements import BATCH_SIZE, ROWS, describe, rows_affected
 from ._sql_transactions import count_statement
 
 _ATTRIBUTE = "_opentracing_statement"
@@ -99,9 +103,32 @@ class Execution:
                 report("finishing the span of an abandoned statement", error)
 
 
-def keep(context: Any, execution: Execution) -> None:
-    """Keep an execution until its end."""
+def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size: int) -> Any:
+    """Begin the execution of a statement, and its span, if it has one and that begins now.
+
+    Args:
+        engine: the engine.
+        cursor: the driver's cursor.
+        statement: the statement's text.
+        context: the execution context, which keeps the execution until its end.
+        size: with how many sets of parameters it is executed.
+    """
+    parent, rules = current_span(), engine.rules
+    if rules.filter is not None and not rules.admits(statement):
+        span, execution = None, Execution(rules, parent)
+    else:
+        name, operation, own_tags = describe(statement, context.compiled)
+        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: rules.shown(statement)}
+        if size > 1:
+            tags[BATCH_SIZE] = size
+        if rules.min_duration:
+            span, execution = None, Execution(rules, parent, operation, late=(name, tags))
+        else:
+            context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
+            execution = Execution(rules, parent, operation, span)
     setattr(context, _ATTRIBUTE, execution)
+    _sql_events.begin(cursor, span)
+    return span
 
 
 def ended(context: Any) -> Execution | None:

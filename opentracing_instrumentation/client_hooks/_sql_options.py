@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from .. import sqlcommenter
 from .._core.safety import report
 from .._core.statements import masked
 from ..config import CONFIG, SETTINGS
@@ -18,7 +19,14 @@ _SETTINGS = {
     "trace_pings": "sql_trace_pings",
     "trace_transactions": "sql_trace_transactions",
 }
-_ACCEPTED = ("filter", *_SETTINGS)
+_COMMENTS = {
+    "commenter_mode": "mode",
+    "commenter_options": "commenter_options",
+    "enable_attribute_commenter": "enable_attribute_commenter",
+    "commenter_force": "force",
+    "commenter_prepend": "prepend",
+}
+_ACCEPTED = ("filter", *_SETTINGS, "enable_commenter", *_COMMENTS)
 
 
 class Rules(NamedTuple):
@@ -51,26 +59,26 @@ class Options:
     Args:
         given: ``filter``, a function that takes the text of a statement and tells whether that shall have a span; and
             ``mask_literals``, ``min_duration``, ``checkout_threshold``, ``trace_connects``, ``trace_pings`` and
-            ``trace_transactions``, each instead of the setting ``CONFIG.sql_...`` of that name.
+            ``trace_transactions``, each instead of the setting ``CONFIG.sql_...`` of that name; ``enable_commenter``,
+            which puts comments into statements, or none, whatever ``CONFIG.sql_comments`` says, and the arguments of
+            :meth:`sqlcommenter.Options.of`: ``commenter_mode``, ``"full"`` by default, ``commenter_options``,
+            ``enable_attribute_commenter``, ``commenter_force`` and ``commenter_prepend``.
 
     Raises:
         TypeError: there is no such option.
         ValueError: it does not accept the value.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("_comments", "_given")
 
     def __init__(self, **given: Any) -> None:
         for name, value in given.items():
             if name not in _ACCEPTED:
                 raise TypeError(f"{name}={value!r}: there is no such option; there are {', '.join(_ACCEPTED)}")
-            if name in _SETTINGS:
-                kind = SETTINGS[_SETTINGS[name]].kind
-                accepts, accepted = kind.accepts, kind.accepted
-            else:
-                accepts, accepted = _callable_or_none, "a function that takes a statement's text, or None"
+            accepts, accepted = _accepted(name)
             if not accepts(value):
                 raise ValueError(f"{name}={value!r}: accepted is {accepted}")
+        self._comments = _comments(given)
         self._given: Mapping[str, Any] = given
 
     def in_force(self) -> Rules:
@@ -78,6 +86,39 @@ class Options:
         given = {name: self._given.get(name, getattr(CONFIG, setting)) for name, setting in _SETTINGS.items()}
         return Rules(filter=self._given.get("filter"), **given)
 
+    @property
+    def comments(self) -> sqlcommenter.Options:
+        """What the comments in statements say."""
+        return self._comments or sqlcommenter.default_options()
 
-def _callable_or_none(value: object) -> bool:
+
+def _accepted(name: str) -> tuple[Callable[[object], bool], str]:
+    if name in _SETTINGS:
+        kind = SETTINGS[_SETTINGS[name]].kind
+        return kind.accepts, kind.accepted
+    if name == "filter":
+        return _is_callable_or_none, "a function that takes a statement's text, or None"
+    if name == "enable_commenter":
+        return _is_flag, "True or False"
+    return _is_anything, ""
+
+
+def _is_callable_or_none(value: object) -> bool:
     return value is None or callable(value)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_anything(_: object) -> bool:
+    """Leave it to :meth:`sqlcommenter.Options.of` to check a value."""
+    return True
+
+
+def _comments(given: Mapping[str, Any]) -> sqlcommenter.Options | None:
+    wanted = {argument: given[name] for name, argument in _COMMENTS.items() if name in given}
+    if "enable_commenter" not in given and not wanted:
+        return None
+    options = sqlcommenter.Options.of(**{"mode": sqlcommenter.FULL, **wanted})
+    return options if given.get("enable_commenter", True) else sqlcommenter.Options.of(sqlcommenter.OFF)

@@ -22,14 +22,13 @@ from .._core.calls import idle_database
 from .._core.patching import Patcher, on_event, trace
 from .._core.tags import PEER_HOST_IPV6
 from ..request_context import current_span
-from ..utils import start_child_span
 from . import _sql_counts, _sql_engines, _sql_events
 from ._dbapi2 import STATUS_CODE
 from ._sql_engines import DRIVER, NAMESPACE, traced
-from ._sql_execution import Execution, ended, keep
+from ._sql_execution import begin, ended
 from ._sql_options import Options
 from ._sql_pool import POOL_TAGS, PoolPatcher
-from ._sql_statements import BATCH_SIZE, OPERATION, ROWS, TABLE, batch_size, describe
+from ._sql_statements import BATCH_SIZE, OPERATION, ROWS, TABLE, batch_size
 from ._sql_transactions import TransactionCall, transaction_call
 
 
@@ -104,29 +103,21 @@ class SQLAlchemyPatcher(PoolPatcher):
     @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")
     def before_cursor_execute(
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
-        """Begin the statement's span; it is kept on the execution context, which lives as long as the statement."""
+    ) -> tuple[str, Any] | None:
+        """Begin the statement's span, kept on its execution context; return the statement if it gets a comment."""
         engine = traced(conn.engine)
-        if not engine or context is None or idle_database() or _sql_events.is_claimed(context, statement):
-            return
-        parent, rules = current_span(), engine.rules
-        if rules.filter is not None and not rules.admits(statement):
-            keep(context, Execution(rules, parent))
-            _sql_events.begin(cursor, None)
-            return
-        name, operation, own_tags = describe(statement, context.compiled)
-        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: rules.shown(statement)}
-        if executemany:
-            size = batch_size(parameters, context)
-            if size > 1:
-                tags[BATCH_SIZE] = size
-        span = late = None
-        if rules.min_duration:
-            late = name, tags
-        else:
-            context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
-        keep(context, Execution(rules, parent, operation, span, late))
-        _sql_events.begin(cursor, span)
+        if not engine or context is None:
+            return None
+        span = None
+        if not (idle_database() or _sql_events.is_claimed(context, statement)):
+            span = begin(engine, cursor, statement, context, batch_size(parameters, context) if executemany else 1)
+        if engine.commenter is None:
+            return None
+        sent = None if not parameters and context.no_parameters else parameters
+        commented = engine.commenter(statement, sent, current_span() if span is None else span, executemany)
+        if span is not None and engine.commenter.options.enable_attribute_commenter:
+            span.set_tag(standard.DATABASE_STATEMENT, engine.rules.shown(commented))
+        return commented, parameters
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "after_cursor_execute")
@@ -174,7 +165,10 @@ def instrument_engine(engine: Any, **options: Any) -> None:
             options of their own. What an engine's ``execution_options`` returned stands for that engine.
         options: ``filter``, a function that takes the text of a statement and tells whether it shall have a span;
             ``mask_literals``, ``min_duration``, ``checkout_threshold``, ``trace_connects``, ``trace_pings``,
-            ``trace_transactions``: each in place of the setting ``CONFIG.sql_...`` of that name.
+            ``trace_transactions``: each in place of the setting ``CONFIG.sql_...`` of that name; ``enable_commenter``,
+            whatever ``CONFIG.sql_comments`` says, with ``commenter_mode`` (``"full"`` or ``"static"``),
+            ``commenter_options``, ``enable_attribute_commenter``, ``commenter_force`` and ``commenter_prepend``: see
+            :meth:`sqlcommenter.Options.of`.
 
     Raises:
         TypeError: it is no engine, or there is no such option.
