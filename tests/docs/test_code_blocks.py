@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import opentracing_instrumentation
+from opentracing_instrumentation.config import CONFIG, SETTINGS
 
 ROOT = Path(opentracing_instrumentation.__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -20,6 +21,13 @@ def blocks(page: Path, *languages: str) -> list[str]:
     return [code for language, code in BLOCK.findall(page.read_text()) if language in languages]
 
 
+@pytest.fixture
+def defaults() -> None:
+    """All settings are what a reader has."""
+    CONFIG.sql_checkout_threshold = SETTINGS["sql_checkout_threshold"].default  # type: ignore[assignment]
+
+
+@pytest.mark.usefixtures("defaults")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run_in_their_order(page: Path) -> None:
     """The Python blocks of a page are one program."""

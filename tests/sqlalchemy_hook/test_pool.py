@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from opentracing_instrumentation.client_hooks import mysqldb, psycopg2
 from opentracing_instrumentation.client_hooks import sqlalchemy as hook
-from opentracing_instrumentation.config import CONFIG
+from opentracing_instrumentation.config import CONFIG, SETTINGS
 from tests.opentracing_instrumentation.told import Spans
 from tests.services import Service
 
@@ -25,6 +25,11 @@ from .conftest import Make
 from .told import named, names
 
 POOL: Any = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 30}
+
+
+@pytest.fixture(autouse=True)
+def every_wait() -> None:
+    CONFIG.sql_checkout_threshold = SETTINGS["sql_checkout_threshold"].default  # type: ignore[assignment]
 
 
 def seconds(tracer: MockTracer, name: str) -> float:

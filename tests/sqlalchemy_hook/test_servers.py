@@ -40,8 +40,8 @@ SERVERS = {"psycopg2": "postgresql", "asyncpg": "postgresql", "mysqldb": "mariad
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    CONFIG.sql_checkout_threshold, CONFIG.sql_trace_connects = 3600, False
+def without_connects() -> None:
+    CONFIG.sql_trace_connects = False
 
 
 @pytest.fixture(params=["psycopg2", "mysqldb"])

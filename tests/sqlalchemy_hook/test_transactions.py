@@ -20,8 +20,8 @@ from .told import named, names
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    CONFIG.sql_checkout_threshold, CONFIG.sql_trace_connects = 3600, False
+def without_connects() -> None:
+    CONFIG.sql_trace_connects = False
 
 
 def connected(make: Make, driver: str) -> Any:
