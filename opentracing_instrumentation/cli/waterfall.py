@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ def render(spans: Iterable[Any], *, file: IO[str] | None = None, width: int | No
     """Write the traces, the earliest first, to `file` (default: standard output).
 
     A terminal gets colours, anything else plain text, and a file that is not in Unicode gets ASCII.
+    Traces of one span each that are alike, four of them in a row or more, share a picture.
     Siblings of one name are folded into one line from the fourth on: their number, and the sum of
     their durations, and "N+1" where one parent has sent one statement to a database ten times or more.
     `width` in columns; default: that of the terminal, 80 without one.
@@ -175,12 +177,13 @@ _ASCII = str.maketrans("│├└━╸╺◂·…µ", "||`=--<-~u")
 
 
 def _lines(spans: Iterable[Any], width: int) -> Iterator[Text]:
-    for number, trace in enumerate(_traces(spans)):
+    for number, traces in enumerate(_pictures(_traces(spans))):
         if number:
             yield Text()
-        roots = _forest(trace)
-        layout = _Layout.of(trace, roots, width)
-        yield _heading(trace, layout)
+        drawn = [span for trace in traces for span in trace]
+        roots = [root for trace in traces for root in _forest(trace)]
+        layout = _Layout.of(drawn, roots, width)
+        yield _heading(traces, layout)
         waiting = [_Place(root) for root in reversed(_folded(roots))]
         while waiting:
             place = waiting.pop()
@@ -196,11 +199,26 @@ def _below(place: _Place) -> list[_Place]:
     return [_Place(node, guides, "└ " if at == last else "├ ", floor) for at, node in enumerate(children)]
 
 
-def _heading(trace: Sequence[SpanRecord], layout: _Layout) -> Text:
-    errors = sum(span.error is not None for span in trace)
-    counts = [(len(trace), "span"), (len(layout.colours), "service"), (errors, "error")]
+def _pictures(traces: Iterable[list[SpanRecord]]) -> Iterator[list[list[SpanRecord]]]:
+    """The traces that share a picture: a program that has no spans of its own makes a trace of each statement."""
+    for _, group in groupby(traces, _alike_if_lone):
+        alike = list(group)
+        yield from [alike] if len(alike) >= _FOLDED_FROM else ([trace] for trace in alike)
+
+
+def _alike_if_lone(trace: Sequence[SpanRecord]) -> object:
+    first = trace[0]
+    return (*_Node(span=first).alike, _details(first)) if len(trace) == 1 else object()
+
+
+def _heading(traces: Sequence[Sequence[SpanRecord]], layout: _Layout) -> Text:
+    first, *others = traces
+    errors = sum(span.error is not None for trace in traces for span in trace)
+    counts = [(len(first) * len(traces), "span"), (len(layout.colours), "service"), (errors, "error")]
     facts = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
-    heading = Text.assemble(("trace ", "dim"), (_shown(trace[0].trace_id), "bold"))
+    heading = Text.assemble(("trace ", "dim"), (_shown(first[0].trace_id), "bold"))
+    if others:
+        facts.insert(0, f"and {len(others)} more")
     heading.append(" · ".join(["", *facts, _duration(layout.seconds)]), "dim")
     return heading
 
@@ -247,7 +265,9 @@ def _label(node: _Node, guides: str) -> Text:
 
 def _is_n_plus_one(spans: Sequence[SpanRecord]) -> bool:
     """Tell whether one parent has sent one statement to a database again and again."""
-    asked = Counter((span.parent_id, _statement(span)) for span in spans if _statement(span) is not None)
+    asked = Counter(
+        ((span.trace_id, span.parent_id), _statement(span)) for span in spans if _statement(span) is not None
+    )
     return any(times >= _REPEATED for times in asked.values())
 
 

@@ -67,6 +67,8 @@ def environment(folder: Path) -> Mapping[str, str]:
         "COLUMNS": "200",
         "TMPDIR": str(temporary),
         "no_proxy": "127.0.0.1",
+        "OPENTRACING_INSTRUMENTATION_SQL_TRACE_CONNECTS": "0",  # which request makes a connection, is chance
+        "OPENTRACING_INSTRUMENTATION_SQL_CHECKOUT_THRESHOLD": "60",
     }
 
 

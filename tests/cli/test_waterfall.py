@@ -101,6 +101,33 @@ def test_several_traces_are_drawn_the_earliest_first():
     ]
 
 
+def lone(at, statement="SELECT ?"):
+    return replace(span("1", None, "SQL SELECT", 10 * at, 5, tags={"db.statement": statement}), trace_id=f"t{at}")
+
+
+def test_traces_of_one_span_each_that_are_alike_share_a_picture():
+    """A program without spans of its own makes one of each statement. They are below nothing, and so no N+1."""
+    assert drawn(*map(lone, range(12)), lone(12, statement="SELECT !"), lone(13)) == [
+        "trace t0 · and 11 more · 12 spans · 115 ms",
+        "SQL SELECT x12 ?                                       ╸╺ ╸━╺╸╸╺╺╸━╺ ╸╺  60.0 ms",
+        "",
+        "trace t12 · 1 span · 5.00 ms",
+        "SQL SELECT !                                           ━━━━━━━━━━━━━━━━  5.00 ms",
+        "",
+        "trace t13 · 1 span · 5.00 ms",
+        "SQL SELECT ?                                           ━━━━━━━━━━━━━━━━  5.00 ms",
+    ]
+
+
+def test_traces_that_are_more_than_one_span_stay_apart():
+    pairs = [
+        replace(each, trace_id=f"t{at}")
+        for at in range(5)
+        for each in (span("1", None, "a", at, 2), span("2", "1", "b", at, 1))
+    ]
+    assert sum(line.startswith("trace") for line in drawn(*pairs)) == 5
+
+
 def test_no_spans_no_output():
     assert drawn() == []
 
