@@ -214,11 +214,10 @@ def _alike_if_lone(trace: Sequence[SpanRecord]) -> object:
 def _heading(traces: Sequence[Sequence[SpanRecord]], layout: _Layout) -> Text:
     first, *others = traces
     errors = sum(span.error is not None for trace in traces for span in trace)
-    counts = [(len(first) * len(traces), "span"), (len(layout.colours), "service"), (errors, "error")]
-    facts = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
+    counts = [(0 if others else len(first), "span"), (len(layout.colours), "service"), (errors, "error")]
+    facts = [f"and {len(others)} more"] if others else []
+    facts += [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
     heading = Text.assemble(("trace ", "dim"), (_shown(first[0].trace_id), "bold"))
-    if others:
-        facts.insert(0, f"and {len(others)} more")
     heading.append(" · ".join(["", *facts, _duration(layout.seconds)]), "dim")
     return heading
 
