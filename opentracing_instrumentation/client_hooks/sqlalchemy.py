@@ -6,9 +6,9 @@ or, if it fails or is cancelled, in ``handle_error``. A statement whose end nobo
 that was called before ours raised, the option ``skip_user_error_events``, a reset in mid-flight) ends with its
 execution context.
 
-``Connection._begin_impl``, ``_commit_impl`` and ``_rollback_impl`` and their twins for two-phase commits are what every
-transaction begins and ends in; the events of these names only tell of the beginning of each. The targets that have to
-do with the pool are explained in ``_sql_pool``.
+``_connection_begin_impl``, ``_connection_commit_impl`` and ``_connection_rollback_impl`` of both kinds of transactions
+are what each begins and ends in; the events tell of the beginnings only. What they call logs in the name of its caller,
+and so is not patched itself. The targets that have to do with the pool are explained in ``_sql_pool``.
 """
 
 from __future__ import annotations
@@ -138,23 +138,30 @@ class SQLAlchemyPatcher(PoolPatcher):
         if execution is not None:
             execution.failed(context, exception_context.original_exception, exception_context.parameters)
 
-    @trace("sqlalchemy.engine.base:Connection._begin_impl", "sqlalchemy.engine.base:Connection._begin_twophase_impl")
-    def begin(self, connection: Any) -> TransactionCall | None:
-        return transaction_call(connection, "begin")
+    @trace(
+        "sqlalchemy.engine.base:RootTransaction._connection_begin_impl",
+        "sqlalchemy.engine.base:TwoPhaseTransaction._connection_begin_impl",
+    )
+    def begin(self, transaction: Any) -> TransactionCall | None:
+        return transaction_call(transaction.connection, "begin")
 
-    @trace("sqlalchemy.engine.base:Connection._prepare_twophase_impl")
-    def prepare(self, connection: Any) -> TransactionCall | None:
-        return transaction_call(connection, "prepare")
-
-    @trace("sqlalchemy.engine.base:Connection._commit_impl", "sqlalchemy.engine.base:Connection._commit_twophase_impl")
-    def commit(self, connection: Any) -> TransactionCall | None:
-        return transaction_call(connection, "commit")
+    @trace("sqlalchemy.engine.base:TwoPhaseTransaction.prepare")
+    def prepare(self, transaction: Any) -> TransactionCall | None:
+        return transaction_call(transaction.connection, "prepare")
 
     @trace(
-        "sqlalchemy.engine.base:Connection._rollback_impl", "sqlalchemy.engine.base:Connection._rollback_twophase_impl"
+        "sqlalchemy.engine.base:RootTransaction._connection_commit_impl",
+        "sqlalchemy.engine.base:TwoPhaseTransaction._connection_commit_impl",
     )
-    def rollback(self, connection: Any) -> TransactionCall | None:
-        return transaction_call(connection, "rollback")
+    def commit(self, transaction: Any) -> TransactionCall | None:
+        return transaction_call(transaction.connection, "commit")
+
+    @trace(
+        "sqlalchemy.engine.base:RootTransaction._connection_rollback_impl",
+        "sqlalchemy.engine.base:TwoPhaseTransaction._connection_rollback_impl",
+    )
+    def rollback(self, transaction: Any) -> TransactionCall | None:
+        return transaction_call(transaction.connection, "rollback")
 
 
 def instrument_engine(engine: Any, **options: Any) -> None:

@@ -78,4 +78,9 @@ SUITES = (
         ("pycurl",),
         lambda _: ["-p", "no:logging", "-p", "scripts.transparency.quiet_tornado", "tornado/test"],
     ),
+    Suite(
+        "sqlalchemy",
+        ("aiosqlite", "greenlet", "mypy", "pytest-xdist"),
+        lambda _: ["-p", "no:logging", "test/base", "test/engine", "test/ext/asyncio", "test/orm/test_session.py"],
+    ),
 )

@@ -39,7 +39,7 @@ def test_there_and_back(provider: TracerProvider, exporter: InMemorySpanExporter
         SQLAlchemyInstrumentor().uninstrument()
         connection.exec_driver_sql("SELECT 2")
     assert not SQLAlchemyInstrumentor().is_instrumented_by_opentelemetry
-    assert tree(exporter.get_finished_spans()) == ["native", ["SELECT"]]
+    assert tree(exporter.get_finished_spans()) == ["native", ["connect", "SELECT"]]
 
 
 def test_a_tracer_of_the_shim_is_replaced(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind
 from opentracing import Format
 
 from opentracing_instrumentation import client_hooks
+from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.otel import Span, Tracer
 
 from .spans import by_name, tree
@@ -327,6 +328,7 @@ class Interleaving:
         self.tracer = tracer
         self.native = provider.get_tracer("native")
         self.engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
+        CONFIG.sql_trace_connects = False  # a span of each operation's is enough
 
     def query(self, number: int) -> None:
         """Do what a hook traces: SQLAlchemy's."""
