@@ -27,6 +27,17 @@ def _flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _counted(text: str) -> int:
+    """Return the number of a text of digits: ``int`` takes a sign and underscores as well."""
+    if not (text.strip().isascii() and text.strip().isdigit()):
+        raise ValueError(text)
+    return int(text)
+
+
 def _names(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
@@ -53,6 +64,7 @@ _MODE = _Kind(
     lambda text: SQL_COMMENT_MODES[SQL_COMMENT_MODES.index(text.strip().lower())],
     ", ".join(SQL_COMMENT_MODES),
 )
+_COUNT = _Kind(_count, "a whole number, 0 or more", _counted, "a whole number, 0 or more")
 _NAMES = _Kind(
     _names,
     "a list or tuple of strings",
@@ -112,6 +124,9 @@ SETTINGS: Mapping[str, Setting] = {
     "sql_comments": Setting(
         _MODE, "off", "What SQL statements tell the database of in a comment: what has few values, or the span as well."
     ),
+    "n_plus_one_threshold": Setting(
+        _COUNT, 10, "So many similar statements below one span are reported as an N+1; 0 reports none."
+    ),
     "aws_propagation": Setting(
         _FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
     ),
@@ -143,6 +158,7 @@ class _Config:
     sql_trace_pings: bool
     sql_trace_transactions: bool
     sql_comments: str
+    n_plus_one_threshold: int
     aws_propagation: bool
     disabled_hooks: list[str]
 

@@ -44,16 +44,27 @@ def test_the_name_of_the_application_may_be_given() -> None:
         ("capture_sql_parameters", "1", True),
         ("legacy_peer_tags", " Off ", False),
         ("legacy_peer_tags", "YES", True),
+        ("n_plus_one_threshold", " 25 ", 25),
+        ("n_plus_one_threshold", "0", 0),
     ],
 )
 def test_each_setting_has_an_environment_variable(name: str, text: str, value: Any) -> None:
     assert getattr(_Config(environ={PREFIX + name.upper(): text}), name) == value
 
 
-@pytest.mark.parametrize(("variable", "accepted"), [("LEGACY_PEER_TAGS", "true"), ("NO_SUCH_SETTING", "APP_NAME")])
+@pytest.mark.parametrize(
+    ("variable", "accepted"),
+    [("LEGACY_PEER_TAGS", "true"), ("N_PLUS_ONE_THRESHOLD", "a whole number"), ("NO_SUCH_SETTING", "APP_NAME")],
+)
 def test_a_variable_that_makes_no_sense_is_refused_with_what_does(variable: str, accepted: str) -> None:
     with pytest.raises(ValueError, match=f"{PREFIX}{variable}='maybe'.*{accepted}"):
         _Config(environ={PREFIX + variable: "maybe"})
+
+
+@pytest.mark.parametrize("text", ["-1", "+1", "1_0", "1.5", "", "ten", "\N{SUPERSCRIPT TWO}"])
+def test_a_number_is_written_in_digits(text: str) -> None:
+    with pytest.raises(ValueError, match="accepted are a whole number, 0 or more"):
+        _Config(environ={PREFIX + "N_PLUS_ONE_THRESHOLD": text})
 
 
 def test_other_variables_are_nobodys_business() -> None:
@@ -76,6 +87,10 @@ def test_the_settings_in_force_are_read_from_the_environment_at_import() -> None
         ("caller_name_headers", None),
         ("legacy_peer_tags", 1),
         ("legacy_peer_tags", "on"),
+        ("n_plus_one_threshold", -1),
+        ("n_plus_one_threshold", True),
+        ("n_plus_one_threshold", 1.5),
+        ("n_plus_one_threshold", "10"),
     ],
 )
 def test_a_wrong_value_is_refused_and_changes_nothing(name: str, wrong: Any) -> None:
