@@ -8,6 +8,7 @@ from typing import Any
 import opentracing
 from opentracing.ext import tags as standard
 
+from .. import n_plus_one
 from .._core.safety import report
 from ..request_context import current_span
 from ..utils import start_child_span
@@ -16,6 +17,7 @@ from ._dbapi2 import STATUS_CODE, status_code
 from ._sql_engines import TracedEngine
 from ._sql_errors import log_without_values
 from ._sql_options import Rules
+from ._sql_relationships import cause
 from ._sql_statements import BATCH_SIZE, ROWS, describe, rows_affected
 from ._sql_transactions import count_statement
 
@@ -34,9 +36,10 @@ class Execution:
         operation: what the statement does.
         span: the span, if it has begun.
         late: name and tags of the span that may begin at the end.
+        statement: its text, if similar ones are to be counted: not those of a batch.
     """
 
-    __slots__ = ("_began", "_late", "_operation", "_parent", "_rules", "_span", "_started")
+    __slots__ = ("_began", "_late", "_operation", "_parent", "_rules", "_span", "_started", "_statement")
 
     def __init__(
         self,
@@ -45,12 +48,14 @@ class Execution:
         operation: str = "",
         span: Any = None,
         late: tuple[str, dict[str, Any]] | None = None,
+        statement: str | None = None,
     ) -> None:
         self._rules = rules
         self._parent = parent
         self._operation = operation
         self._span = span
         self._late = late
+        self._statement = statement
         self._began = time() if late else 0.0
         self._started = perf_counter()
 
@@ -86,6 +91,8 @@ class Execution:
         if span is None and self._parent is not None:
             left_out = {_sql_counts.LEFT_OUT: 1, _sql_counts.LEFT_OUT_TIME: seconds * 1000}
             _sql_counts.add(self._parent, left_out)
+        if self._statement is not None:
+            n_plus_one.observe(self._parent, self._statement, seconds, cause, context)
         if self._rules.trace_transactions:
             count_statement(context.root_connection)
         return span
@@ -103,7 +110,7 @@ class Execution:
                 report("finishing the span of an abandoned statement", error)
 
 
-def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size: int) -> Any:
+def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size: int, is_idle: bool = False) -> Any:
     """Begin the execution of a statement, and its span, if it has one and that begins now.
 
     Args:
@@ -112,9 +119,13 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         statement: the statement's text.
         context: the execution context, which keeps the execution until its end.
         size: with how many sets of parameters it is executed.
+        is_idle: whether it has no span, nor counts on one, because nobody listens.
     """
     parent, rules = current_span(), engine.rules
-    if rules.filter is not None and not rules.admits(statement):
+    counted = statement if size == 1 else None
+    if is_idle:
+        span, execution = None, Execution(rules, None, statement=counted)
+    elif rules.filter is not None and not rules.admits(statement):
         span, execution = None, Execution(rules, parent)
     else:
         name, operation, own_tags = describe(statement, context.compiled)
@@ -122,10 +133,10 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         if size > 1:
             tags[BATCH_SIZE] = size
         if rules.min_duration:
-            span, execution = None, Execution(rules, parent, operation, late=(name, tags))
+            span, execution = None, Execution(rules, parent, operation, late=(name, tags), statement=counted)
         else:
             context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
-            execution = Execution(rules, parent, operation, span)
+            execution = Execution(rules, parent, operation, span, statement=counted)
     setattr(context, _ATTRIBUTE, execution)
     _sql_events.begin(cursor, span)
     return span

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from opentracing.ext import tags as standard
 
+from .. import n_plus_one
 from .._core.calls import idle_database
 from .._core.patching import Patcher, on_event, trace
 from .._core.tags import PEER_HOST_IPV6
@@ -67,6 +68,9 @@ class SQLAlchemyPatcher(PoolPatcher):
         _sql_counts.TRANSACTIONS: "of the span above, if transactions are traced: how many there were",
         _sql_counts.TRANSACTION_STATEMENTS: "their statements",
         _sql_counts.TRANSACTION_TIME: "their time in milliseconds",
+        n_plus_one.STATEMENT: "of the span above an N+1: the statement without its values",
+        n_plus_one.COUNT: "how many similar ones there were",
+        n_plus_one.DURATION: "their time in milliseconds",
     }
     settings = (
         "secret_query_parameters",
@@ -79,6 +83,7 @@ class SQLAlchemyPatcher(PoolPatcher):
         "sql_trace_connects",
         "sql_trace_pings",
         "sql_trace_transactions",
+        "n_plus_one_threshold",
     )
 
     def install_patches(self) -> None:
@@ -90,6 +95,14 @@ class SQLAlchemyPatcher(PoolPatcher):
         """Trace no engine any more, be it one of all or by itself."""
         _sql_engines.trace_none()
         super().reset_patches()
+
+    def _install_patches(self) -> None:
+        super()._install_patches()
+        n_plus_one.reporters.add(self)
+
+    def _reset_patches(self) -> None:
+        n_plus_one.reporters.discard(self)
+        super()._reset_patches()
 
     def trace_engine(self, engine: Any, options: Options | None) -> None:
         """Trace an engine, or the class of all, with these options; or, with ``None``, as if it had none."""
@@ -109,8 +122,10 @@ class SQLAlchemyPatcher(PoolPatcher):
         if not engine or context is None:
             return None
         span = None
-        if not (idle_database() or _sql_events.is_claimed(context, statement)):
-            span = begin(engine, cursor, statement, context, batch_size(parameters, context) if executemany else 1)
+        is_idle = idle_database()
+        if not ((is_idle and not n_plus_one.wanted()) or _sql_events.is_claimed(context, statement)):
+            size = batch_size(parameters, context) if executemany else 1
+            span = begin(engine, cursor, statement, context, size, is_idle)
         if engine.commenter is None:
             return None
         sent = None if not parameters and context.no_parameters else parameters
