@@ -25,12 +25,12 @@ LAYERS = {
     **dict.fromkeys(("_core.calls", "_core.patching"), 2),
     **dict.fromkeys(("http_client", "http_server", "local_span", "sqlcommenter", "n_plus_one"), 3),
     **dict.fromkeys(("client_hooks.", "sqlalchemy_opentracing", "middleware"), 4),
-    **dict.fromkeys(("", "client_hooks", "_core.registry", "cli"), 5),
+    **dict.fromkeys(("", "client_hooks", "_core.registry", "cli", "n_plus_one_pytest"), 5),
     "otel": 1.5,
 }
 #: What is imported at the top of a module, besides the standard library and this package, by layer.
 LIBRARIES = {0: {"opentracing"}, 1: {"opentracing"}, 1.5: {"opentracing", "opentelemetry"}, 2: {"opentracing", "wrapt"}}
-LIBRARIES |= {3: LIBRARIES[2], 4: LIBRARIES[2], 5: {*LIBRARIES[2], "click", "rich"}}
+LIBRARIES |= {3: LIBRARIES[2], 4: LIBRARIES[2], 5: {*LIBRARIES[2], "click", "pytest", "rich"}}
 #: A hook that stands on another's shoulders, as its users know it.
 ALLOWED = {("client_hooks.urllib", "client_hooks.urllib2")}
 
