@@ -16,6 +16,8 @@ from itertools import groupby
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from .._core.statements import masked
+from ..config import CONFIG
 from .records import Scalar, SpanRecord, from_json, to_json
 
 try:
@@ -36,7 +38,8 @@ def render(spans: Iterable[Any], *, file: IO[str] | None = None, width: int | No
     A terminal gets colours, anything else plain text, and a file that is not in Unicode gets ASCII.
     Traces of one span each that are alike, four of them in a row or more, share a picture.
     Siblings of one name are folded into one line from the fourth on: their number, and the sum of
-    their durations, and "N+1" where one parent has sent one statement to a database ten times or more.
+    their durations, and "N+1" where one parent has sent so many similar statements to a database that
+    it is one (`CONFIG.n_plus_one_threshold`).
     `width` in columns; default: that of the terminal, 80 without one.
     """
     console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
@@ -112,8 +115,6 @@ def _reach(root: _Node, reached: set[_Node]) -> None:
 
 
 _FOLDED_FROM = 4
-#: Equal statements below one parent that are more than chance.
-_REPEATED = 10
 
 
 def _folded(siblings: Sequence[_Node]) -> list[_Node]:
@@ -263,11 +264,10 @@ def _label(node: _Node, guides: str) -> Text:
 
 
 def _is_n_plus_one(spans: Sequence[SpanRecord]) -> bool:
-    """Tell whether one parent has sent one statement to a database again and again."""
-    asked = Counter(
-        ((span.trace_id, span.parent_id), _statement(span)) for span in spans if _statement(span) is not None
-    )
-    return any(times >= _REPEATED for times in asked.values())
+    """Tell whether one parent has sent similar statements to a database again and again."""
+    statements = [((span.trace_id, span.parent_id), _statement(span)) for span in spans]
+    similar = Counter((parent, masked(str(statement))) for parent, statement in statements if statement is not None)
+    return 0 < CONFIG.n_plus_one_threshold <= max(similar.values(), default=0)
 
 
 def _common(details: Sequence[str]) -> str:

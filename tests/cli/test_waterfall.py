@@ -21,6 +21,7 @@ from opentracing.mocktracer import MockTracer
 from rich.cells import cell_len
 
 from opentracing_instrumentation.cli.waterfall import SpanRecord, from_json, render, to_json
+from opentracing_instrumentation.config import CONFIG
 
 
 def drawn(*spans, width=80):
@@ -153,6 +154,7 @@ def test_repeats_among_siblings_and_what_lies_below_them_share_a_line():
         ([("0", "SELECT ?")] * 10, "SQL SELECT x10 N+1 ?"),
         ([("0", "SELECT ?")] * 9 + [("0", "SELECT !")], "SQL SELECT x10 …"),
         ([("0", "SELECT ?")] * 10 + [("0", "SELECT !")], "SQL SELECT x11 N+1 …"),
+        ([("0", f"SELECT {at}") for at in range(10, 20)], "SQL SELECT x10 N+1 1…"),
         ([("0", None)] * 10, "SQL SELECT x10"),
         ([(f"{at // 9}", "SELECT ?") for at in range(36)], "SQL SELECT x36 ?"),
     ],
@@ -166,6 +168,14 @@ def test_a_statement_that_one_parent_repeats_ten_times_is_named(queries, label):
     ]
     lines = drawn(span("root", None, "list", 0, 100), *parents, *children)
     assert lines[-1].strip(" └").split("  ")[0] == label
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0, "x5 1"), (6, "x5 1"), (5, "x5 N+1 1")])
+def test_how_many_statements_are_one_is_a_setting(threshold, label):
+    CONFIG.n_plus_one_threshold = threshold
+    queries = [span(f"q{at}", "0", "SQL SELECT", at, 1, tags={"db.statement": "SELECT 1"}) for at in range(5)]
+    lines = drawn(span("0", None, "list", 0, 100), *queries)
+    assert lines[-1].strip(" └").split("  ")[0] == f"SQL SELECT {label}"
 
 
 def test_three_repeats_stay_apart_and_so_does_a_failed_one():
