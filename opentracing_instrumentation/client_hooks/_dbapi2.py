@@ -16,12 +16,14 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, cast
 
 import wrapt
 from opentracing import Span
 from opentracing.ext import tags as standard
 
+from .. import n_plus_one
 from .._core.calls import Description, FlowDescription, idle, instrument
 from .._core.safety import report
 from ..config import CONFIG
@@ -136,25 +138,39 @@ def status_code(error: BaseException) -> str | None:
 
 
 class Statement:
-    """A statement's span, as far as the end of its call goes; a log of an error leaves out the bound parameters."""
+    """A statement's span, as far as the end of its call goes; a log of an error leaves out the bound parameters.
 
-    __slots__ = ("_parameters", "_span")
+    At its end it is counted below its parent.
+    """
 
-    def __init__(self, span: Span, parameters: Any) -> None:
+    __slots__ = ("_parameters", "_parent", "_span", "_started", "_statement")
+
+    def __init__(self, span: Span, parameters: Any, parent: Any, statement: Any) -> None:
         self._span = span
         self._parameters = parameters
+        self._parent = parent
+        self._statement = statement
+        self._started = perf_counter()
 
     def set_tag(self, name: str, value: Any) -> None:
         self._span.set_tag(name, value)
 
     def finish(self) -> None:
+        self._count()
         self._span.finish()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._count()
         if log_without_values(self._span, error, self._parameters):
             self._span.finish()
         else:
             self._span.__exit__(kind, error, trace)
+
+    def _count(self) -> None:
+        seconds = perf_counter() - self._started
+        text = self._statement if isinstance(self._statement, str) else _decoded(self._statement)
+        if text is not None:
+            n_plus_one.observe(self._parent, text, seconds)
 
 
 class _Coded(Description):
@@ -247,7 +263,7 @@ class CursorWrapper(wrapt.ObjectProxy):  # type: ignore[misc]
         span = statement_span(
             parent, self._module_name, statement, tags, parameters, self._connect_params, self._cursor_params
         )
-        return Statement(span, parameters)
+        return Statement(span, parameters, parent, statement)
 
 
 def _transaction(operation: str) -> Callable[[ConnectionWrapper], Span | None]:

@@ -35,7 +35,10 @@ TAGS: Mapping[str, str] = {
     "sql.cursor": "the arguments of `cursor`, if it had any, in the same form",
 }
 #: The settings that they heed.
-SETTINGS = ("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags")
+SETTINGS = (
+    *("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags"),
+    "n_plus_one_threshold",
+)
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -129,7 +132,7 @@ class Driver:
         tags = self._known(cursor.connection).statement_tags.copy()
         params = self._cursor_params.get(cursor)
         span = statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
-        return Statement(span, parameters)
+        return Statement(span, parameters, parent, statement)
 
     def transaction(self, connection: Any, operation: str) -> Span | None:
         """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""
