@@ -76,12 +76,9 @@ class Comments:
             commenter = self._commenter
             if commenter is None or commenter.options is not options:
                 commenter = self._commenter = self._made(options)
-            executing = _executing.get()
-            span = None
-            if executing is not None:
-                _executing.set(None)
-                span = executing[1] if executing[0] is cursor else None
-            commented = commenter(statement, parameters, span or _sql_events.span_above(cursor))
+            span = _begun(cursor)
+            above = _sql_events.executing_on(cursor)
+            commented = commenter(statement, parameters, above[1] if span is None and above else span)
             if span is not None and options.enable_attribute_commenter and commented is not statement:
                 span.set_tag("sql", (commented if isinstance(commented, str) else commented.decode()).strip())
         except Exception as error:
@@ -106,3 +103,12 @@ class Comments:
             prepares=name in PREPARING_DRIVERS,
             family=self._family,
         )
+
+
+def _begun(cursor: Any) -> Span | None:
+    """Return the span of :meth:`Comments.begin` for the statement that this cursor is to execute, if it has one."""
+    executing = _executing.get()
+    if executing is None:
+        return None
+    _executing.set(None)
+    return executing[1] if executing[0] is cursor else None
