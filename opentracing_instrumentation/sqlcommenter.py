@@ -59,7 +59,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BAGGAGE = ("baggage", "uberctx-", "ot-baggage-")
 
 _Pairs = tuple[tuple[str, str], ...]
-_Sources = tuple[str | None, _Pairs, _Pairs]  # the application's name, what a block adds, and what functions return
+_Sources = tuple[str | None, _Pairs, _Pairs]  # the application's name, what functions return, and what a block says
 
 
 def serialize(attributes: Mapping[str, Any]) -> str:
@@ -348,7 +348,7 @@ class Commenter:
         if self._is_off or (many and self._is_mysql):
             return statement
         doubled = self._formats and parameters is not None
-        sources = CONFIG.app_name, _attributes.get(), self._called() if self._functions else ()
+        sources = CONFIG.app_name, self._called() if self._functions else (), _attributes.get()
         if (self._adds_context and span is not None) or len(statement) > _REMEMBERED:
             return self._commented(statement, doubled, sources, span)
         return self._remembered(statement, doubled, sources)

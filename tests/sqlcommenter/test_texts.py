@@ -92,9 +92,13 @@ def test_so_can_that_of_a_driver(sql: str, attributes: dict[str, Any], prepend: 
     assert formatting(sql.replace("%", "%%"), ()) % () == commented
 
 
-@given(st.lists(st.sampled_from([part for part in PARTS if ";" not in part])).map(" ".join), ATTRIBUTES)
+#: Quotes that SQLite does not know leave an open one in a statement, which it refuses with another message, then.
+OF_SQLITE = [part for part in PARTS if not set(part) & set(";$\\")]
+
+
+@given(st.lists(st.sampled_from(OF_SQLITE)).map(" ".join), ATTRIBUTES)
 def test_a_database_gets_the_same_statement(sql: str, attributes: dict[str, Any]) -> None:
-    """SQLite has an opinion on both texts, and it is the same, but for words of the comment in the message."""
+    """SQLite has an opinion on both texts, and it is the same."""
 
     def outcome(sql: str) -> Any:
         with sqlite3.connect(":memory:") as connection:
