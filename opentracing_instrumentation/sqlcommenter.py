@@ -294,7 +294,7 @@ class Commenter:
         options: Options,
         *,
         driver: str,
-        facts: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
         paramstyle: str = "",
         prepares: bool = False,
         family: str = "",
@@ -364,7 +364,11 @@ class Commenter:
             return statement
         text = ",".join(pairs)
         place = places.start if self.options.prepend else places.end
-        return _inserted(statement, place, text.replace("%", "%%") if doubled else text)
+        if doubled:
+            if _ends_in_placeholder(statement[:place]):
+                return statement  # the driver is about to say so
+            text = text.replace("%", "%%")
+        return _inserted(statement, place, text)
 
     def _made_pairs(self, sources: _Sources) -> list[str]:
         """Return the sorted pairs of a comment without the context; of sources, the later ones take precedence."""
@@ -377,6 +381,13 @@ class Commenter:
     def _called(self) -> _Pairs:
         results = {key: function() for key, function in self._functions.items()}
         return tuple((key, str(value)) for key, value in _flat(results) if value is not None)
+
+
+def _ends_in_placeholder(text: str) -> bool:
+    """Tell whether a text ends in the midst of what begins with a percent sign."""
+    before, sign, after = text.rpartition("%")
+    is_doubled = (len(before) - len(before.rstrip("%"))) % 2 == 1
+    return sign != "" and not is_doubled and not any(map(str.isalpha, after))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -23,10 +23,11 @@ class Comments:
     Args:
         module_name: the driver's module.
         family: of databases; see :class:`Commenter`.
-        facts_of: tells what is known of the driver's module besides what PEP 249 asks for.
+        facts_of: tells, of the driver's module, its version as ``db_driver`` and what else is known of it, besides what
+            PEP 249 asks for.
     """
 
-    def __init__(self, module_name: str, family: str, facts_of: Callable[[Any], Mapping[str, str]]) -> None:
+    def __init__(self, module_name: str, family: str, facts_of: Callable[[Any], Mapping[str, Any]]) -> None:
         self._module_name = module_name
         self._family = family
         self._facts_of = facts_of
@@ -89,7 +90,6 @@ class Comments:
     def _made(self, options: Options) -> Commenter:
         module, name = sys.modules[self._module_name], self._module_name
         facts = {
-            "db_driver": f"{name}:{module.__version__.partition(' ')[0]}",
             "dbapi_level": module.apilevel,
             "dbapi_threadsafety": module.threadsafety,
             "driver_paramstyle": module.paramstyle,

@@ -113,7 +113,7 @@ class Driver:
         module_name: str,
         db_type: str,
         endpoint_of: Callable[[Any], Endpoint],
-        facts_of: Callable[[Any], Mapping[str, str]],
+        facts_of: Callable[[Any], Mapping[str, Any]],
     ) -> None:
         self.module_name = module_name
         self.comments = Comments(module_name, db_type, facts_of)

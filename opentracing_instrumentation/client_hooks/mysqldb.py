@@ -59,7 +59,11 @@ def _endpoint_of(connection: Any) -> Endpoint:
     return Endpoint(host if is_remote else None, connection.port, user, database)
 
 
-_driver = Driver("MySQLdb", "mysql", _endpoint_of, lambda module: {"mysql_client_version": module.get_client_info()})
+def _facts_of(module: Any) -> dict[str, Any]:
+    return {"db_driver": f"MySQLdb:{module.release.__version__}", "mysql_client_version": module.get_client_info()}
+
+
+_driver = Driver("MySQLdb", "mysql", _endpoint_of, _facts_of)
 set_comments = _driver.comments.set_comments
 
 

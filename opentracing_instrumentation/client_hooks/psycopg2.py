@@ -224,7 +224,12 @@ def _endpoint_of(connection: Any) -> Endpoint:
     return Endpoint(info.host, info.port, info.user, info.dbname)
 
 
-_driver = Driver("psycopg2", "postgresql", _endpoint_of, lambda module: {"libpq_version": module.__libpq_version__})
+def _facts_of(module: Any) -> dict[str, Any]:
+    version, _, _ = module.__version__.partition(" ")
+    return {"db_driver": f"psycopg2:{version}", "libpq_version": module.__libpq_version__}
+
+
+_driver = Driver("psycopg2", "postgresql", _endpoint_of, _facts_of)
 set_comments = _driver.comments.set_comments
 
 

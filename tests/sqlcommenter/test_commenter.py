@@ -74,6 +74,14 @@ def test_percent_signs_are_doubled_for_who_makes_one_of_two(
     assert commenter("SELECT 1", parameters) == f"SELECT 1 /*a='{'%%' if is_doubled else '%'}2Fb'*/"
 
 
+@pytest.mark.parametrize("statement", ["SELECT 5 %", "SELECT 5 % 3", "SELECT 5 %% %-3.1;"])
+def test_half_a_placeholder_stays_what_it_is(statement: str) -> None:
+    """The driver refuses it, in words of its own."""
+    assert static(paramstyle="format")(statement, ()) is statement
+    assert static(paramstyle="format")(statement) is not statement
+    assert static(paramstyle="format")("SELECT 5 %% 3, %s, 1", ()) == "SELECT 5 %% 3, %s, 1 /*a='%%2Fb'*/"
+
+
 def test_many_rows_for_mysql_get_none() -> None:
     assert static(family="mysql")("INSERT INTO t VALUES (%s)", [(1,)], many=True) == "INSERT INTO t VALUES (%s)"
     assert static(family="mysql")("SELECT 1") == "SELECT 1 /*a='%2Fb'*/"
