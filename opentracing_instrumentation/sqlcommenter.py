@@ -30,15 +30,16 @@ from .config import CONFIG, SQL_COMMENT_MODES
 
 OFF, STATIC, FULL = SQL_COMMENT_MODES
 
-#: Drivers that prepare statements, or keep them compiled, by their text; by the names of SQLAlchemy and their modules'.
+#: Drivers that prepare statements, or whose databases keep them compiled, by their text; by the names that SQLAlchemy
+#: has for them, and by those of their modules.
 PREPARING_DRIVERS = frozenset(
     {
-        *("asyncpg", "psycopg", "psycopg_async", "pg8000", "sqlite3", "pysqlite", "pysqlcipher", "aiosqlite"),
-        *("oracledb", "oracledb_async", "cx_oracle", "pyodbc", "aioodbc"),
+        *("asyncpg", "psycopg", "psycopg_async", "sqlite3", "pysqlite", "pysqlcipher", "aiosqlite"),
+        *("oracledb", "oracledb_async", "cx_oracle", "pyodbc", "aioodbc", "pymssql", "pytds"),
     }
 )
-#: Drivers whose paramstyle has percent signs, but which never take two of them for one.
-_NEVER_FORMATTING = {"mysqlconnector", "mysql.connector", "pymssql"}
+#: Drivers whose paramstyle has percent signs, but which do not take two of them for one between quotes.
+_NOT_FORMATTING = {"mysqlconnector", "mysql.connector", "pymssql", "pg8000"}
 
 #: What is known of a driver, by its key, and whether it is told unless ``commenter_options`` say otherwise.
 _FACTS = {
@@ -305,7 +306,7 @@ class Commenter:
         self._facts = {key: value for key, value in known.items() if key in options.facts}
         self._constants = {key: value for key, value in options.values.items() if not callable(value)}
         self._functions = {key: value for key, value in options.values.items() if callable(value)}
-        self._formats = paramstyle in ("format", "pyformat") and driver.lower() not in _NEVER_FORMATTING
+        self._formats = paramstyle in ("format", "pyformat") and driver not in _NOT_FORMATTING
         self._is_mysql = family == "mysql"
         self._adds_context = options.mode == FULL and options.has_context
         if self._adds_context and prepares and not options.force:

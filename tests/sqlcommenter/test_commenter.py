@@ -64,6 +64,7 @@ def test_bytes_stay_bytes() -> None:
         ("format", "MySQLdb", None, False),
         ("pyformat", "mysqlconnector", (1,), False),
         ("pyformat", "pymssql", (1,), False),
+        ("format", "pg8000", (1,), False),
         *((style, "d", (1,), False) for style in ("qmark", "numeric", "named", "numeric_dollar", "")),
     ],
 )
