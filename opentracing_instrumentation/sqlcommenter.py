@@ -316,11 +316,6 @@ class Commenter:
         self._pairs = lru_cache(maxsize=256)(self._made_pairs)
         self._remembered = lru_cache(maxsize=1024)(self._commented)
 
-    @property
-    def wants_span(self) -> bool:
-        """Whether comments tell of the statement's span, or its tag of the comment."""
-        return self._adds_context or self.options.enable_attribute_commenter
-
     def __call__(self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False) -> Any:
         """Return a statement with its comment, of the same type; or the very object, if it gets none.
 
@@ -332,18 +327,20 @@ class Commenter:
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
-        try:
-            if type(statement) is str:
-                return self._applied(statement, parameters, span, many)
-            if type(statement) is bytes:
+        if type(statement) is bytes:
+            try:
                 text = statement.decode()
-                commented = self._applied(text, parameters, span, many)
-                return statement if commented is text else commented.encode()
-        except UnicodeDecodeError:  # some other encoding
-            pass
+            except UnicodeDecodeError:
+                return statement
+            commented = self(text, parameters, span, many)
+            return statement if commented is text else commented.encode()
+        if type(statement) is not str:
+            return statement
+        try:
+            return self._applied(statement, parameters, span, many)
         except Exception as error:
             report(f"SQL comments for {self._driver}", error)
-        return statement
+            return statement
 
     def _applied(self, statement: str, parameters: Any, span: Any, many: bool) -> str:
         if self._is_off or (many and self._is_mysql):

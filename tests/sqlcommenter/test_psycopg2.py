@@ -350,3 +350,15 @@ def test_the_setting_of_the_process_is_heeded_at_once(pg: Any, sign: str, said: 
         pg.cursor().execute(f"SELECT '{sign}'")
     assert [set(comment) for comment in said()] == [set(), {"db_driver"}, set()]
     assert sqlcommenter.default_options().mode == "off"
+
+
+def test_a_driver_of_which_less_is_known_is_no_trouble_either(
+    pg: Any, lenient: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(psycopg2, "apilevel")
+    hook.set_comments("static")
+    with pg.cursor() as cursor:
+        for _ in range(2):
+            cursor.execute("SELECT 1")
+            assert cursor.query == b"SELECT 1"
+    assert len(caplog.records) == 1
