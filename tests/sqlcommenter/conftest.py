@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 
 import opentracing
 import pytest
@@ -11,8 +12,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentracing_instrumentation import sqlcommenter
 from opentracing_instrumentation.client_hooks import mysqldb, psycopg2
 from opentracing_instrumentation.otel import Tracer
+from opentracing_instrumentation.sqlcommenter import parse
 from tests.opentracing_instrumentation.conftest import spans  # noqa: F401 - the fixture
+from tests.services import Service
 from tests.sql.conftest import mariadb, my, my_connect, pg, pg_connect, postgresql  # noqa: F401 - the fixtures
+
+Said = Callable[[], list[dict[str, str]]]
+
+ROUTE = "/50%/{id}"  # has a percent sign, and a brace
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +36,21 @@ def otel(monkeypatch: pytest.MonkeyPatch) -> Tracer:
     tracer = Tracer(TracerProvider(shutdown_on_exit=False))
     monkeypatch.setattr(opentracing, "tracer", tracer)
     return tracer
+
+
+@pytest.fixture
+def static() -> None:
+    """Comments are on, and tell a route."""
+    sqlcommenter.configure("static", {"route": ROUTE})
+
+
+@pytest.fixture
+def sign() -> str:
+    """What tells the statements of one test from all others in a server's log."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def said(service: Callable[[str], Service], server: str, sign: str) -> Said:
+    """The function that returns what the comments of this test's statements say, by the log of its server."""
+    return lambda: [parse(line) for line in service(server).logged(sign)]

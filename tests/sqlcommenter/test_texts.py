@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_database_gets_the_same_statement(sql: str, attributes: dict[str, Any]
     """SQLite has an opinion on both texts, and it is the same."""
 
     def outcome(sql: str) -> Any:
-        with sqlite3.connect(":memory:") as connection:
+        with closing(sqlite3.connect(":memory:")) as connection:
             try:
                 return connection.execute(f"SELECT {sql}").fetchall()
             except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
