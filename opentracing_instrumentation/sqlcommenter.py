@@ -30,15 +30,16 @@ from .config import CONFIG, SQL_COMMENT_MODES
 
 OFF, STATIC, FULL = SQL_COMMENT_MODES
 
-#: Drivers that prepare statements, or keep them compiled, by their text; by the names of SQLAlchemy and their modules'.
+#: Drivers that prepare statements, or whose databases keep them compiled, by their text; by the names that SQLAlchemy
+#: has for them, and by those of their modules.
 PREPARING_DRIVERS = frozenset(
     {
-        *("asyncpg", "psycopg", "psycopg_async", "pg8000", "sqlite3", "pysqlite", "pysqlcipher", "aiosqlite"),
-        *("oracledb", "oracledb_async", "cx_oracle", "pyodbc", "aioodbc"),
+        *("asyncpg", "psycopg", "psycopg_async", "sqlite3", "pysqlite", "pysqlcipher", "aiosqlite"),
+        *("oracledb", "oracledb_async", "cx_oracle", "pyodbc", "aioodbc", "pymssql", "pytds"),
     }
 )
-#: Drivers whose paramstyle has percent signs, but which never take two of them for one.
-_NEVER_FORMATTING = {"mysqlconnector", "mysql.connector", "pymssql"}
+#: Drivers whose paramstyle has percent signs, but which do not take two of them for one between quotes.
+_NOT_FORMATTING = {"mysqlconnector", "mysql.connector", "pymssql", "pg8000"}
 
 #: What is known of a driver, by its key, and whether it is told unless ``commenter_options`` say otherwise.
 _FACTS = {
@@ -59,7 +60,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BAGGAGE = ("baggage", "uberctx-", "ot-baggage-")
 
 _Pairs = tuple[tuple[str, str], ...]
-_Sources = tuple[str | None, _Pairs, _Pairs]  # the application's name, what a block adds, and what functions return
+_Sources = tuple[str | None, _Pairs, _Pairs]  # the application's name, what functions return, and what a block says
 
 
 def serialize(attributes: Mapping[str, Any]) -> str:
@@ -294,7 +295,7 @@ class Commenter:
         options: Options,
         *,
         driver: str,
-        facts: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
         paramstyle: str = "",
         prepares: bool = False,
         family: str = "",
@@ -305,7 +306,7 @@ class Commenter:
         self._facts = {key: value for key, value in known.items() if key in options.facts}
         self._constants = {key: value for key, value in options.values.items() if not callable(value)}
         self._functions = {key: value for key, value in options.values.items() if callable(value)}
-        self._formats = paramstyle in ("format", "pyformat") and driver.lower() not in _NEVER_FORMATTING
+        self._formats = paramstyle in ("format", "pyformat") and driver not in _NOT_FORMATTING
         self._is_mysql = family == "mysql"
         self._adds_context = options.mode == FULL and options.has_context
         if self._adds_context and prepares and not options.force:
@@ -314,11 +315,6 @@ class Commenter:
         self._is_off = options.mode == OFF
         self._pairs = lru_cache(maxsize=256)(self._made_pairs)
         self._remembered = lru_cache(maxsize=1024)(self._commented)
-
-    @property
-    def wants_span(self) -> bool:
-        """Whether comments tell of the statement's span, or its tag of the comment."""
-        return self._adds_context or self.options.enable_attribute_commenter
 
     def __call__(self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False) -> Any:
         """Return a statement with its comment, of the same type; or the very object, if it gets none.
@@ -331,24 +327,26 @@ class Commenter:
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
-        try:
-            if type(statement) is str:
-                return self._applied(statement, parameters, span, many)
-            if type(statement) is bytes:
+        if type(statement) is bytes:
+            try:
                 text = statement.decode()
-                commented = self._applied(text, parameters, span, many)
-                return statement if commented is text else commented.encode()
-        except UnicodeDecodeError:  # some other encoding
-            pass
+            except UnicodeDecodeError:
+                return statement
+            commented = self(text, parameters, span, many)
+            return statement if commented is text else commented.encode()
+        if type(statement) is not str:
+            return statement
+        try:
+            return self._applied(statement, parameters, span, many)
         except Exception as error:
             report(f"SQL comments for {self._driver}", error)
-        return statement
+            return statement
 
     def _applied(self, statement: str, parameters: Any, span: Any, many: bool) -> str:
         if self._is_off or (many and self._is_mysql):
             return statement
         doubled = self._formats and parameters is not None
-        sources = CONFIG.app_name, _attributes.get(), self._called() if self._functions else ()
+        sources = CONFIG.app_name, self._called() if self._functions else (), _attributes.get()
         if (self._adds_context and span is not None) or len(statement) > _REMEMBERED:
             return self._commented(statement, doubled, sources, span)
         return self._remembered(statement, doubled, sources)
@@ -364,7 +362,11 @@ class Commenter:
             return statement
         text = ",".join(pairs)
         place = places.start if self.options.prepend else places.end
-        return _inserted(statement, place, text.replace("%", "%%") if doubled else text)
+        if doubled:
+            if _ends_in_placeholder(statement[:place]):
+                return statement  # the driver is about to say so
+            text = text.replace("%", "%%")
+        return _inserted(statement, place, text)
 
     def _made_pairs(self, sources: _Sources) -> list[str]:
         """Return the sorted pairs of a comment without the context; of sources, the later ones take precedence."""
@@ -377,6 +379,13 @@ class Commenter:
     def _called(self) -> _Pairs:
         results = {key: function() for key, function in self._functions.items()}
         return tuple((key, str(value)) for key, value in _flat(results) if value is not None)
+
+
+def _ends_in_placeholder(text: str) -> bool:
+    """Tell whether a text ends in the midst of what begins with a percent sign."""
+    before, sign, after = text.rpartition("%")
+    is_doubled = (len(before) - len(before.rstrip("%"))) % 2 == 1
+    return sign != "" and not is_doubled and not any(map(str.isalpha, after))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -31,6 +31,12 @@ class Service:
     url: str
     log: str  # the file in which the server notes each statement; empty when it runs in a container
 
+    def logged(self, sign: str) -> list[str]:
+        """Return the lines of its log in which a text occurs."""
+        if not self.log:
+            pytest.skip(f"the log of {self.name} is in a container")
+        return [line for line in Path(self.log).read_text("utf-8", "replace").splitlines() if sign in line]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--without-services", action="store_true", help="skip the tests that need a server")

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
+from .._core.calls import Switch
 from .._core.patching import CallPatch, mark
 from .._core.side_table import SideTable
 from .._core.tags import PEER_HOST_IPV6
 from ..utils import child_span, peer_tags, start_child_span
+from ._comments import Comments
 from ._connect_params import Arguments
 from ._dbapi2 import Statement, description, parent_of_statement, statement_span
 
@@ -37,7 +39,7 @@ TAGS: Mapping[str, str] = {
 #: The settings that they heed.
 SETTINGS = (
     *("capture_sql_parameters", "nest_driver_spans", "secret_query_parameters", "legacy_peer_tags"),
-    "n_plus_one_threshold",
+    *("n_plus_one_threshold", "sql_comments", "app_name"),
 )
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -63,17 +65,30 @@ class Endpoint(NamedTuple):
         return tags
 
 
-class DriverPatch(CallPatch):
-    """Traces the calls of a driver's method; see :func:`description`."""
+_Inner = Callable[[Callable[..., Any], Switch], Callable[..., Any]]
 
-    def __init__(self, target: str, describe: Callable[..., Any], idle: Callable[[], bool]) -> None:
+
+class DriverPatch(CallPatch):
+    """Traces the calls of a driver's method; see :func:`description`.
+
+    Args:
+        inner: makes a function of the driver's to be called in its place; with the switch off, it calls through.
+    """
+
+    def __init__(
+        self, target: str, describe: Callable[..., Any], idle: Callable[[], bool], inner: _Inner | None = None
+    ) -> None:
         super().__init__(target, describe)
         self._description = description(describe, target, idle)
+        self._inner = inner
+
+    def replacement_for(self, original: Any) -> Any:
+        return super().replacement_for(self._inner(original, self.switch) if self._inner else original)
 
 
-def traced(target: str) -> Callable[[_Method], _Method]:
-    """Mark a method of a driver's hook as the description of calls, as ``trace`` does."""
-    return mark([lambda patcher, method: DriverPatch(target, method, patcher.idle)])
+def traced(target: str, inner: _Inner | None = None) -> Callable[[_Method], _Method]:
+    """Mark a method of a driver's hook as the description of calls, as ``trace`` does; see :class:`DriverPatch`."""
+    return mark([lambda patcher, method: DriverPatch(target, method, patcher.idle, inner)])
 
 
 class _Known(NamedTuple):
@@ -90,10 +105,18 @@ class Driver:
         module_name: the driver's name in the names of spans.
         db_type: the database's.
         endpoint_of: tells where a connection leads.
+        facts_of: tells, for comments, what is known of its module; see :class:`Comments`.
     """
 
-    def __init__(self, module_name: str, db_type: str, endpoint_of: Callable[[Any], Endpoint]) -> None:
+    def __init__(
+        self,
+        module_name: str,
+        db_type: str,
+        endpoint_of: Callable[[Any], Endpoint],
+        facts_of: Callable[[Any], Mapping[str, Any]],
+    ) -> None:
         self.module_name = module_name
+        self.comments = Comments(module_name, db_type, facts_of)
         self._tags = {
             standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
             standard.COMPONENT: module_name,
@@ -124,14 +147,18 @@ class Driver:
             except TypeError:  # no weak references to it
                 return
 
-    def statement(self, cursor: Any, statement: Any, parameters: Any = None) -> Statement | None:
-        """Begin the span of a statement, unless it is not to be traced."""
+    def statement(
+        self, cursor: Any, statement: Any, parameters: Any = None, gets_comment: bool = False
+    ) -> Statement | None:
+        """Begin the span of a statement, unless it is not to be traced; of the span, its comment may tell."""
         parent = parent_of_statement(cursor)
         if parent is None:
             return None
         tags = self._known(cursor.connection).statement_tags.copy()
         params = self._cursor_params.get(cursor)
         span = statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
+        if gets_comment:
+            self.comments.begin(cursor, span)
         return Statement(span, parameters, parent, statement)
 
     def transaction(self, connection: Any, operation: str) -> Span | None:

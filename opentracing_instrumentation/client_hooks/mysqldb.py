@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
+from .._core.calls import Switch
 from .._core.patching import Patch, Patcher, replace
 from ..utils import child_span
 from ._connect_params import Arguments, shown
@@ -58,7 +59,41 @@ def _endpoint_of(connection: Any) -> Endpoint:
     return Endpoint(host if is_remote else None, connection.port, user, database)
 
 
-_driver = Driver("MySQLdb", "mysql", _endpoint_of)
+def _facts_of(module: Any) -> dict[str, Any]:
+    return {"db_driver": f"MySQLdb:{module.release.__version__}", "mysql_client_version": module.get_client_info()}
+
+
+_driver = Driver("MySQLdb", "mysql", _endpoint_of, _facts_of)
+set_comments = _driver.comments.set_comments
+
+
+def _commenting(original: Any, switch: Switch) -> Any:
+    """Return an ``execute`` whose statements get comments, except for those of an ``executemany``.
+
+    The driver makes one statement for all rows of that only as long as it has no comment.
+    """
+
+    @functools.wraps(original)
+    def execute(self: Any, query: Any, args: Any = None) -> Any:
+        if switch.active and _batch.get() is not self:
+            query = _driver.comments.commented(self, query, args)
+        return original(self, query, args)
+
+    return execute
+
+
+def _in_batch(original: Any, _: Switch) -> Any:
+    """Return an ``executemany`` of which ``execute`` knows."""
+
+    @functools.wraps(original)
+    def executemany(self: Any, query: Any, args: Any) -> Any:
+        token = _batch.set(self)
+        try:
+            return original(self, query, args)
+        finally:
+            _batch.reset(token)
+
+    return executemany
 
 
 class MySQLdbPatcher(Patcher):
@@ -97,20 +132,13 @@ class MySQLdbPatcher(Patcher):
 
         return cursor
 
-    @traced("MySQLdb.cursors:BaseCursor.execute")
+    @traced("MySQLdb.cursors:BaseCursor.execute", _commenting)
     def execute(self, cursor: Any, query: Any, args: Any) -> Statement | None:
-        return None if _batch.get() is cursor else _driver.statement(cursor, query, args)
+        return None if _batch.get() is cursor else _driver.statement(cursor, query, args, gets_comment=True)
 
-    @traced("MySQLdb.cursors:BaseCursor.executemany")
-    def executemany(self, cursor: Any, query: Any, args: Any) -> Generator[Statement, Any, None]:
-        span = _driver.statement(cursor, query, args)
-        if span is None:
-            return
-        token = _batch.set(cursor)
-        try:
-            yield span
-        finally:
-            _batch.reset(token)
+    @traced("MySQLdb.cursors:BaseCursor.executemany", _in_batch)
+    def executemany(self, cursor: Any, query: Any, args: Any) -> Statement | None:
+        return _driver.statement(cursor, query, args)
 
     @traced("MySQLdb.cursors:BaseCursor.callproc")
     def callproc(self, cursor: Any, procname: Any, args: Any) -> Statement | None:

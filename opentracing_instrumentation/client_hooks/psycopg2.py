@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import instrument
+from .._core.calls import Switch, instrument
 from .._core.patching import AttributePatch, Patch, Patcher, replace
 from .._core.safety import report
 from .._core.side_table import SideTable
@@ -224,7 +224,13 @@ def _endpoint_of(connection: Any) -> Endpoint:
     return Endpoint(info.host, info.port, info.user, info.dbname)
 
 
-_driver = Driver("psycopg2", "postgresql", _endpoint_of)
+def _facts_of(module: Any) -> dict[str, Any]:
+    version, _, _ = module.__version__.partition(" ")
+    return {"db_driver": f"psycopg2:{version}", "libpq_version": module.__libpq_version__}
+
+
+_driver = Driver("psycopg2", "postgresql", _endpoint_of, _facts_of)
+set_comments = _driver.comments.set_comments
 
 
 class _ConnectPatch(AttributePatch):
@@ -287,6 +293,41 @@ def _without_secrets(dsn: str) -> str:
     return psycopg2.extensions.make_dsn(**kept)  # type: ignore[no-any-return]
 
 
+def _commenting(original: Any, switch: Switch) -> Any:
+    """Return an ``execute`` whose statements get comments."""
+
+    @functools.wraps(original)
+    def execute(self: Any, query: Any, vars: Any = None) -> Any:  # noqa: A002
+        if switch.active:
+            query = _commented(self, query, vars)
+        return original(self, query, vars)
+
+    return execute
+
+
+def _commenting_all(original: Any, switch: Switch) -> Any:
+    """Return an ``executemany`` whose statements get comments."""
+
+    @functools.wraps(original)
+    def executemany(self: Any, query: Any, vars_list: Any) -> Any:
+        if switch.active:
+            query = _commented(self, query, vars_list)
+        return original(self, query, vars_list)
+
+    return executemany
+
+
+def _commented(cursor: Any, query: Any, parameters: Any) -> Any:
+    """Return a statement with its comment: a ``Composable`` remains one, of the text that the driver makes of it."""
+    if _driver.comments.are_off:
+        return query
+    text = _rendered(query, cursor)
+    commented = _driver.comments.commented(cursor, text, parameters)
+    if commented is text:
+        return query
+    return commented if text is query else psycopg2.sql.SQL(commented)
+
+
 class Psycopg2Patcher(Patcher):
     """Traces psycopg2."""
 
@@ -338,32 +379,29 @@ class Psycopg2Patcher(Patcher):
 
         return cursor
 
-    @traced(f"{__name__}:CursorWrapper.execute")
+    @traced(f"{__name__}:CursorWrapper.execute", _commenting)
     def execute(self, cursor: Any, query: Any, vars: Any) -> Any:  # noqa: A002
-        span = _driver.statement(cursor, _rendered(query, cursor), vars)
-        if span is None or not cursor.connection.async_:
-            return span
-        return _Flight(span, cursor.connection)
+        return self._statement(cursor, _rendered(query, cursor), vars, gets_comment=True)
 
-    @traced(f"{__name__}:CursorWrapper.executemany")
+    @traced(f"{__name__}:CursorWrapper.executemany", _commenting_all)
     def executemany(self, cursor: Any, query: Any, vars_list: Any) -> Any:
         return self.execute(cursor, query, vars_list)
 
     @traced(f"{__name__}:CursorWrapper.callproc")
     def callproc(self, cursor: Any, procname: Any, parameters: Any) -> Any:
-        return self.execute(cursor, f"sproc:{procname}", parameters)
+        return self._statement(cursor, f"sproc:{procname}", parameters)
 
     @traced(f"{__name__}:CursorWrapper.copy_expert")
     def copy_expert(self, cursor: Any, sql: Any) -> Any:
-        return self.execute(cursor, sql, None)
+        return self._statement(cursor, _rendered(sql, cursor))
 
     @traced(f"{__name__}:CursorWrapper.copy_from")
     def copy_from(self, cursor: Any, table: Any) -> Any:
-        return self.execute(cursor, f"COPY {table} FROM STDIN", None)
+        return self._statement(cursor, f"COPY {table} FROM STDIN")
 
     @traced(f"{__name__}:CursorWrapper.copy_to")
     def copy_to(self, cursor: Any, table: Any) -> Any:
-        return self.execute(cursor, f"COPY {table} TO STDOUT", None)
+        return self._statement(cursor, f"COPY {table} TO STDOUT")
 
     @traced(f"{__name__}:ConnectionWrapper.commit")
     def commit(self, connection: Any) -> Span | None:
@@ -388,6 +426,12 @@ class Psycopg2Patcher(Patcher):
         finally:
             if flight.over:
                 _flights.pop(connection)
+
+    def _statement(self, cursor: Any, statement: Any, parameters: Any = None, gets_comment: bool = False) -> Any:
+        span = _driver.statement(cursor, statement, parameters, gets_comment)
+        if span is None or not cursor.connection.async_:
+            return span
+        return _Flight(span, cursor.connection)
 
 
 def _rendered(query: Any, cursor: Any) -> Any:

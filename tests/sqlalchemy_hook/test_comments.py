@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import opentracing
@@ -23,6 +22,7 @@ from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.otel import Tracer
 from tests.opentracing_instrumentation.told import Spans
 from tests.services import Service
+from tests.sqlcommenter.told import begun, traceparent
 
 from .conftest import Make
 
@@ -47,28 +47,7 @@ def otel(monkeypatch: pytest.MonkeyPatch) -> Tracer:
 
 def logged(server: Service, sign: str) -> list[dict[str, str]]:
     """What the comments of those statements say that the server has logged, and that hold a sign."""
-    if not server.log:
-        pytest.skip(f"the log of {server.name} is in a container")
-    lines = Path(server.log).read_text("utf-8", "replace").splitlines()
-    return [sqlcommenter.parse(line) for line in lines if sign in line and "/*" in line]
-
-
-def traceparent(span: Any) -> str:
-    context = span.unwrap().get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
-def begun(monkeypatch: pytest.MonkeyPatch, tracer: Tracer) -> list[Any]:
-    """The list of all spans that the tracer begins from now on."""
-    spans: list[Any] = []
-    start_span = tracer.start_span
-
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        spans.append(start_span(*args, **kwargs))
-        return spans[-1]
-
-    monkeypatch.setattr(tracer, "start_span", noting)
-    return spans
+    return [sqlcommenter.parse(line) for line in server.logged(sign) if "/*" in line]
 
 
 @pytest.mark.parametrize(("driver", "server"), [("psycopg2", "postgresql"), ("mysqldb", "mariadb")])
