@@ -30,6 +30,7 @@ from opentracing.scope_managers.contextvars import _SCOPE
 from wrapt import FunctionWrapper
 
 from ..interceptors import ClientInterceptors
+from ..utils import log_error
 from .safety import report
 
 _UNTOUCHED = len(vars(Tracer()))
@@ -92,6 +93,8 @@ class Description:
         activate: make the span current during the call.
         callback: name of the parameter that takes a callback, if the call ends in one.
         idle: tells at each call whether it can be left untraced because nobody listens.
+        message_of: returns what may be said of an error. Where that is not all of ``str(error)``, the error itself is
+            left out of the span's log.
     """
 
     #: The source text of a handle's span.
@@ -105,12 +108,14 @@ class Description:
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
+        message_of: Callable[[BaseException], str] = str,
     ) -> None:
         self.describe = describe
         self.place = place
         self.activate = activate
         self.callback = callback
         self.idle = idle
+        self.message_of = message_of
 
     def begin(self, described: Any) -> Any:
         """Return the handle of the span, or ``None``, by what the description returned.
@@ -181,7 +186,12 @@ class Description:
     def fail(self, handle: Any, error: BaseException) -> None:
         """End the span of a call that raised."""
         try:
-            handle.__exit__(type(error), error, error.__traceback__)
+            message = self.message_of(error)
+            if message == str(error):
+                handle.__exit__(type(error), error, error.__traceback__)
+            else:
+                log_error(handle, error, message)
+                handle.finish()
         except Exception as failure:
             report(f"{self.place}: finish", failure)
 

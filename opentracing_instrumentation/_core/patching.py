@@ -179,10 +179,13 @@ class CallPatch(AttributePatch):
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
+        message_of: Callable[[BaseException], str] = str,
     ) -> None:
         super().__init__(target)
         kind = FlowDescription if inspect.isgeneratorfunction(describe) else Description
-        self._description = kind(describe, target, activate=activate, callback=callback, idle=idle)
+        self._description = kind(
+            describe, target, activate=activate, callback=callback, idle=idle, message_of=message_of
+        )
 
     def replacement_for(self, original: Any) -> Any:
         method = issubclass(type(original), classmethod | staticmethod)
@@ -452,6 +455,14 @@ class Patcher:
     #: Tells at each call whether it can be left untraced because nobody listens. A hook with user hooks overrides it.
     idle = staticmethod(idle)
 
+    @staticmethod
+    def message_of(error: BaseException) -> str:
+        """Return what may be said of an error of the library's. A hook whose errors repeat values overrides it.
+
+        Where that is not all of ``str(error)``, the error itself is left out of the span's log.
+        """
+        return str(error)
+
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook: one for each mark."""
         for method_name, marks in _marks(type(self)).items():
@@ -576,7 +587,14 @@ def trace(*targets: str, activate: bool = False, callback: str | None = None) ->
 
     def make(target: str) -> _Mark:
         def patch(patcher: Patcher, method: Callable[..., Any]) -> Patch:
-            return CallPatch(target, method, activate=activate, callback=callback, idle=patcher.idle)
+            return CallPatch(
+                target,
+                method,
+                activate=activate,
+                callback=callback,
+                idle=patcher.idle,
+                message_of=patcher.message_of,
+            )
 
         return patch
 
