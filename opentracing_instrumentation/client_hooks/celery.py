@@ -30,7 +30,7 @@ from opentracing.ext import tags as standard
 from .._core.calls import FlowDescription, idle, instrument
 from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, trace
 from .._core.safety import report
-from ..request_context import get_current_span, span_in_context
+from ..request_context import get_current_span
 from ..utils import child_span
 
 _CONTEXT_HEADER = "parent_span_context"
@@ -173,7 +173,9 @@ def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: 
         return
     try:
         headers[_PUBLISHED_HEADER] = time()
-        context = _repeated_context(headers, body) or _current_context()
+        message = headers if "id" in headers else body  # by the second and the first version of the task protocol
+        is_retry = isinstance(message, dict) and message.get("retries")
+        context = (_repeated_context(message) if is_retry else None) or _current_context()
         if context:
             headers[_CONTEXT_HEADER] = context
     except Exception as error:
@@ -192,11 +194,8 @@ def _current_context() -> dict[str, str]:
     return carrier
 
 
-def _repeated_context(headers: Mapping[str, Any], body: Any) -> Any:
+def _repeated_context(message: Mapping[str, Any]) -> Any:
     """Return the context that the running task came with, if the message is a retry of it."""
-    message = headers if "id" in headers else body  # by the second and the first version of the task protocol
-    if not isinstance(message, dict) or not message.get("retries"):
-        return None
     from celery._state import get_current_task
 
     task = get_current_task()
@@ -267,9 +266,9 @@ class _Run(Scope):  # type: ignore[misc]
         self._span: Any = span
         self._handled = sys.exc_info()[1]
         try:
-            self._manager = opentracing.tracer.scope_manager
-            self._outer = self._manager.active
-            self._scope = span_in_context(span)
+            self._manager = manager = opentracing.tracer.scope_manager
+            self._outer = manager.active
+            self._scope = manager.activate(span, False)
         except Exception as error:
             report("activating the span of a Celery task", error)
 
