@@ -16,7 +16,7 @@ from ._core.safety import report
 from ._core.tags import PEER_HOST_IPV6, redact_url
 from .config import CONFIG
 from .interceptors import ClientInterceptors
-from .utils import peer_tags, start_child_span
+from .utils import peer_tags
 
 __all__ = [
     "HOST_PORT_RE",
@@ -63,8 +63,11 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
 
     What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
     """
-    span = start_child_span(
-        operation_name=request.operation, parent=current_span_extractor(), tags=_request_tags(request)
+    parent = current_span_extractor()
+    span = opentracing.tracer.start_span(
+        operation_name=request.operation,
+        child_of=None if parent is None else parent.context,
+        tags=_request_tags(request),
     )
     for interceptor in ClientInterceptors.get_interceptors():
         try:

@@ -285,7 +285,7 @@ class FlowDescription(Description):
             pass
         except Exception as error:
             self.not_followed(error)
-        super().succeed(span, result)
+        Description.succeed(self, span, result)
 
     def not_followed(self, error: BaseException) -> None:
         """Report that a description failed to tell of the outcome."""
