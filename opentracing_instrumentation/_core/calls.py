@@ -75,6 +75,11 @@ idle, idle_http, idle_database = _STANDARD = _idle(None), _idle("http"), _idle("
 _Texts = tuple[str, str, str]
 
 
+def whole_message(error: BaseException) -> str:
+    """Return all that an error says."""
+    return str(error)
+
+
 class Switch:
     """Whether a wrapper traces; off, it only calls through. Flipped by patches, for wrappers that can't be removed."""
 
@@ -109,7 +114,7 @@ class Description:
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
-        message_of: Callable[[BaseException], str] = str,
+        message_of: Callable[[BaseException], str] = whole_message,
     ) -> None:
         self.describe = describe
         self.place = place
@@ -180,8 +185,7 @@ class Description:
     def fail(self, handle: Any, error: BaseException) -> None:
         """End the span of a call that raised."""
         try:
-            message = self.message_of(error)
-            if message == str(error):
+            if self.message_of is whole_message or (message := self.message_of(error)) == str(error):
                 handle.__exit__(type(error), error, error.__traceback__)
             else:
                 log_error(handle, error, message)

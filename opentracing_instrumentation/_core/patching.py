@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from wrapt import register_post_import_hook
 
-from .calls import Description, FlowDescription, Switch, idle, instrument, is_plain, proxy
+from .calls import Description, FlowDescription, Switch, idle, instrument, is_plain, proxy, whole_message
 from .safety import logger, report
 
 # Guards every patch and patcher. Nothing is imported while it is held: an import may wait for a thread that is
@@ -179,7 +179,7 @@ class CallPatch(AttributePatch):
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
-        message_of: Callable[[BaseException], str] = str,
+        message_of: Callable[[BaseException], str] = whole_message,
     ) -> None:
         super().__init__(target)
         kind = FlowDescription if inspect.isgeneratorfunction(describe) else Description
@@ -455,13 +455,9 @@ class Patcher:
     #: Tells at each call whether it can be left untraced because nobody listens. A hook with user hooks overrides it.
     idle = staticmethod(idle)
 
-    @staticmethod
-    def message_of(error: BaseException) -> str:
-        """Return what may be said of an error of the library's. A hook whose errors repeat values overrides it.
-
-        Where that is not all of ``str(error)``, the error itself is left out of the span's log.
-        """
-        return str(error)
+    #: Returns what may be said of an error. A hook whose library's errors repeat values overrides it; where it returns
+    #: less than ``str(error)``, the error itself is left out of the span's log, too.
+    message_of = staticmethod(whole_message)
 
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook: one for each mark."""
