@@ -16,7 +16,7 @@ from ._core.safety import report
 from ._core.tags import PEER_HOST_IPV6, redact_url
 from .config import CONFIG
 from .interceptors import ClientInterceptors
-from .utils import log_error, peer_tags, start_child_span
+from .utils import peer_tags
 
 __all__ = [
     "HOST_PORT_RE",
@@ -24,7 +24,6 @@ __all__ = [
     "ClientInterceptors",
     "before_http_request",
     "host_and_port",
-    "log_without_secrets",
     "split_host_and_port",
     "without_secrets",
 ]
@@ -64,8 +63,11 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
 
     What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
     """
-    span = start_child_span(
-        operation_name=request.operation, parent=current_span_extractor(), tags=_request_tags(request)
+    parent = current_span_extractor()
+    span = opentracing.tracer.start_span(
+        operation_name=request.operation,
+        child_of=None if parent is None else parent.context,
+        tags=_request_tags(request),
     )
     for interceptor in ClientInterceptors.get_interceptors():
         try:
@@ -111,20 +113,6 @@ _URLS_OF_MESSAGE = re.compile(r"\S*[?@#;]\S+")
 def without_secrets(message: str) -> str:
     """Return an error's message without the secrets of the URLs that it repeats."""
     return _URLS_OF_MESSAGE.sub(lambda url: redact_url(url.group(), CONFIG.secret_query_parameters), message)
-
-
-def log_without_secrets(span: Span, error: BaseException) -> bool:
-    """Log an error whose message repeats secrets of a URL: as ``with span:`` does, but for those and the error itself.
-
-    Returns:
-        whether it does; if it does not, nothing is logged.
-    """
-    message = str(error)
-    clean = without_secrets(message)
-    if clean == message:
-        return False
-    log_error(span, error, clean)
-    return True
 
 
 class AbstractRequestWrapper:

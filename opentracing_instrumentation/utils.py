@@ -41,7 +41,10 @@ def start_child_span(
 
 def child_span(operation_name: str, tags: dict[str, Any] | None = None) -> Span:
     """Begin a span below the one that :func:`request_context.current_span` names; as :func:`start_child_span` else."""
-    return start_child_span(operation_name, parent=current_span(), tags=tags)
+    parent = current_span()
+    return opentracing.tracer.start_span(
+        operation_name=operation_name, child_of=None if parent is None else parent.context, tags=tags
+    )
 
 
 def log_error(span: Span, error: BaseException, message: str) -> None:

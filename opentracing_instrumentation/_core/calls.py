@@ -30,6 +30,7 @@ from opentracing.scope_managers.contextvars import _SCOPE
 from wrapt import FunctionWrapper
 
 from ..interceptors import ClientInterceptors
+from ..utils import log_error
 from .safety import report
 
 _UNTOUCHED = len(vars(Tracer()))
@@ -74,6 +75,11 @@ idle, idle_http, idle_database = _STANDARD = _idle(None), _idle("http"), _idle("
 _Texts = tuple[str, str, str]
 
 
+def whole_message(error: BaseException) -> str:
+    """Return all that an error says."""
+    return str(error)
+
+
 class Switch:
     """Whether a wrapper traces; off, it only calls through. Flipped by patches, for wrappers that can't be removed."""
 
@@ -92,9 +98,12 @@ class Description:
         activate: make the span current during the call.
         callback: name of the parameter that takes a callback, if the call ends in one.
         idle: tells at each call whether it can be left untraced because nobody listens.
+        message_of: returns what may be said of an error. Where that is not all of ``str(error)``, the error itself is
+            left out of the span's log.
     """
 
-    #: The source text of a handle's span.
+    #: The source texts of a handle, by what the description returned, and of a handle's span.
+    _begun = "{described}"
     _span = "_ot_handle"
 
     def __init__(
@@ -105,19 +114,14 @@ class Description:
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
+        message_of: Callable[[BaseException], str] = whole_message,
     ) -> None:
         self.describe = describe
         self.place = place
         self.activate = activate
         self.callback = callback
         self.idle = idle
-
-    def begin(self, described: Any) -> Any:
-        """Return the handle of the span, or ``None``, by what the description returned.
-
-        What it raises goes to :meth:`refuse`. Wrappers leave it out where it is not overridden.
-        """
-        return described
+        self.message_of = message_of
 
     def refuse(self, error: Exception) -> None:
         """Report that a call could not be described, unless its arguments are just wrong."""
@@ -159,9 +163,9 @@ class Description:
     @property
     def texts(self) -> _Texts:
         """The source texts of what a wrapper makes current, if anything, how it ends a span, and when it makes none."""
-        overridden = type(self).succeed is not Description.succeed
+        succeed = _SUCCEEDING.get(type(self).succeed, "_ot_description.succeed(_ot_handle, _ot_result)")
         idle = _IDLE if self.idle in _STANDARD else "_ot_idle()"
-        return self._span if self.activate else "", _SUCCEED if overridden else _FINISH, idle
+        return self._span if self.activate else "", succeed, idle
 
     def span_of(self, handle: Any) -> Any:
         """Return the span of a handle."""
@@ -181,7 +185,11 @@ class Description:
     def fail(self, handle: Any, error: BaseException) -> None:
         """End the span of a call that raised."""
         try:
-            handle.__exit__(type(error), error, error.__traceback__)
+            if self.message_of is whole_message or (message := self.message_of(error)) == str(error):
+                handle.__exit__(type(error), error, error.__traceback__)
+            else:
+                log_error(handle, error, message)
+                handle.finish()
         except Exception as failure:
             report(f"{self.place}: finish", failure)
 
@@ -263,10 +271,7 @@ class FlowDescription(Description):
     An error that it catches counts as told by it; one that it lets pass is tagged and logged as always.
     """
 
-    def begin(self, described: Generator[Any, Any, Any]) -> _Flow | None:
-        span = next(described, None)
-        return None if span is None else (span, described)
-
+    _begun = "None if (_ot_span := next(_ot_steps := {described}, None)) is None else (_ot_span, _ot_steps)"
     _span = "_ot_handle[0]"
 
     def span_of(self, handle: _Flow) -> Any:
@@ -283,8 +288,12 @@ class FlowDescription(Description):
         except StopIteration:
             pass
         except Exception as error:
-            report(f"{self.place}: description", error)
-        super().succeed(span, result)
+            self.not_followed(error)
+        Description.succeed(self, span, result)
+
+    def not_followed(self, error: BaseException) -> None:
+        """Report that a description failed to tell of the outcome."""
+        report(f"{self.place}: description", error)
 
     def fail(self, handle: _Flow, error: BaseException) -> None:
         span, steps = handle
@@ -298,7 +307,7 @@ class FlowDescription(Description):
         except BaseException as raised:
             told = False
             if raised is not error and not _is_converted(raised, error):
-                report(f"{self.place}: description", raised)
+                self.not_followed(raised)
         finally:
             error.__traceback__, error.__context__ = trace, context
         if told:
@@ -402,7 +411,7 @@ _CALL = """{define} _ot_call({parameters}):
     return _ot_result
 """
 
-# Written out, where most calls come along: Description.enter, Description.leave and Description.succeed.
+# Written out, where most calls come along: enter and leave of Description, and succeed of either kind.
 _ENTER = """try:
         _ot_scope = _ot_api.tracer.scope_manager.activate({span}, False)
     except Exception as _ot_failure:
@@ -415,9 +424,17 @@ _FINISH = """try:
         _ot_handle.finish()
     except Exception as _ot_failure:
         _ot_description.not_finished(_ot_failure)"""
+_FOLLOW = """try:
+        _ot_handle[1].send(_ot_result)
+        _ot_handle[1].close()
+    except StopIteration:
+        pass
+    except Exception as _ot_failure:
+        _ot_description.not_followed(_ot_failure)
+    """ + _FINISH.replace("_ot_handle", "_ot_handle[0]")
+_SUCCEEDING: dict[Callable[..., None], str] = {Description.succeed: _FINISH, FlowDescription.succeed: _FOLLOW}
 # Most tracers are never idle.
 _IDLE = "(_ot_gates[type(_ot_api.tracer)] is not None and _ot_idle())"
-_SUCCEED = "_ot_description.succeed(_ot_handle, _ot_result)"
 
 _LISTEN = """_ot_listener = _ot_listen(_ot_description, _ot_handle, {callback})
     if {callback} is not None:
@@ -464,7 +481,7 @@ _ASYNC_GENERATOR = """async def _ot_call({parameters}):
 """
 
 # The names that the templates share with everybody: a parameter of such a name needs a wrapper of the general kind.
-_BUILTINS = {"isinstance", "Exception", "BaseException", "StopIteration", "StopAsyncIteration", "GeneratorExit"}
+_BUILTINS = {"isinstance", "next", "Exception", "BaseException", "StopIteration", "StopAsyncIteration", "GeneratorExit"}
 
 _FUNCTION, _COROUTINE, _GENERATING, _ASYNC_GENERATING = "function", "coroutine", "generator", "asynchronous generator"
 _KINDS = {
@@ -513,7 +530,6 @@ def _compile(
     """Return a function that makes wrappers of one shape; there are few shapes and many functions."""
     source = _source(kind, parameters, call, described, texts, callback)
     factory = "def _ot_factory(_ot_original, _ot_describe, _ot_switch, _ot_idle, _ot_description):\n"
-    factory += "    _ot_begin = _ot_description.begin\n"
     factory += "".join(f"    {line}\n" for line in source.splitlines())
     namespace: dict[str, Any] = {
         "_ot_api": opentracing,
@@ -611,9 +627,8 @@ def _view(original: Any, signature: _Signature, description: Description) -> tup
 
 
 def _begun(description: Description, arguments: str) -> str:
-    """Return the source text that makes the handle; the span itself is one, unless :meth:`begin` is overridden."""
-    described = f"_ot_describe({arguments})"
-    return described if type(description).begin is Description.begin else f"_ot_begin({described})"
+    """Return the source text that makes the handle."""
+    return description._begun.format(described=f"_ot_describe({arguments})")
 
 
 def _as_spelt(wanted: Mapping[str, inspect.Parameter]) -> bool:

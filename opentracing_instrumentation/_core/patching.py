@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from wrapt import register_post_import_hook
 
-from .calls import Description, FlowDescription, Switch, idle, instrument, is_plain, proxy
+from .calls import Description, FlowDescription, Switch, idle, instrument, is_plain, proxy, whole_message
 from .safety import logger, report
 
 # Guards every patch and patcher. Nothing is imported while it is held: an import may wait for a thread that is
@@ -179,10 +179,13 @@ class CallPatch(AttributePatch):
         activate: bool = False,
         callback: str | None = None,
         idle: Callable[[], bool] = idle,
+        message_of: Callable[[BaseException], str] = whole_message,
     ) -> None:
         super().__init__(target)
         kind = FlowDescription if inspect.isgeneratorfunction(describe) else Description
-        self._description = kind(describe, target, activate=activate, callback=callback, idle=idle)
+        self._description = kind(
+            describe, target, activate=activate, callback=callback, idle=idle, message_of=message_of
+        )
 
     def replacement_for(self, original: Any) -> Any:
         method = issubclass(type(original), classmethod | staticmethod)
@@ -452,6 +455,10 @@ class Patcher:
     #: Tells at each call whether it can be left untraced because nobody listens. A hook with user hooks overrides it.
     idle = staticmethod(idle)
 
+    #: Returns what may be said of an error. A hook whose library's errors repeat values overrides it; where it returns
+    #: less than ``str(error)``, the error itself is left out of the span's log, too.
+    message_of = staticmethod(whole_message)
+
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook: one for each mark."""
         for method_name, marks in _marks(type(self)).items():
@@ -576,7 +583,14 @@ def trace(*targets: str, activate: bool = False, callback: str | None = None) ->
 
     def make(target: str) -> _Mark:
         def patch(patcher: Patcher, method: Callable[..., Any]) -> Patch:
-            return CallPatch(target, method, activate=activate, callback=callback, idle=patcher.idle)
+            return CallPatch(
+                target,
+                method,
+                activate=activate,
+                callback=callback,
+                idle=patcher.idle,
+                message_of=patcher.message_of,
+            )
 
         return patch
 

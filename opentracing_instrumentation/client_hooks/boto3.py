@@ -32,9 +32,9 @@ from .._core.patching import Patch, Patcher, replace, trace
 from .._core.safety import report
 from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
 from ..config import CONFIG
-from ..http_client import host_and_port, log_without_secrets
+from ..http_client import host_and_port, without_secrets
 from ..request_context import get_current_span
-from ..utils import child_span, log_error, peer_tags
+from ..utils import child_span, peer_tags
 from ._aws_messages import extract_context, propagate
 from ._aws_targets import BUCKET, FUNCTION, TABLE, target_tag
 
@@ -44,6 +44,9 @@ SERVICE = "boto3.service_name"
 OPERATION = "aws.operation"
 REGION = "cloud.region"
 REQUEST_ID = "aws.request_id"
+
+#: The module of the functions that make transfers.
+_INJECT = "boto3.s3.inject"
 
 #: What a request says of itself (AWS SDKs and Tools reference guide, "Retry behavior"), counted from one.
 _ATTEMPT = re.compile(r"\battempt=(\d+)")
@@ -92,7 +95,17 @@ class Boto3Patcher(Patcher):
         """Return the patches of this hook."""
         yield from super().patches()
         for name in self.S3_FUNCTIONS_TO_INSTRUMENT:
-            yield _FunctionPatch(name, functools.partial(self.transfer, name), self.s3_original_funcs)
+            description = FlowDescription(
+                functools.partial(self.transfer, name), f"{_INJECT}:{name}", activate=True, message_of=self.message_of
+            )
+            yield _FunctionPatch(description, self.s3_original_funcs)
+
+    @staticmethod
+    def message_of(error: BaseException) -> str:
+        """Return an error's message without secrets of the URL, and without the values of parameters that are wrong."""
+        if type(error).__name__ == "ParamValidationError":
+            return "Parameter validation failed"
+        return without_secrets(str(error))
 
     @trace(
         "botocore.client:BaseClient._make_api_call",
@@ -113,10 +126,9 @@ class Boto3Patcher(Patcher):
         try:  # as in _followed, at less cost than that of one more generator for each call
             response = yield span
         except Exception as error:
-            if not self._told(span, error):
-                raise
-        else:
-            self._tag_response(span, response)
+            self._tag_response(span, _response_of(error))
+            raise
+        self._tag_response(span, response)
 
     @trace("botocore.awsrequest:AWSPreparedRequest.reset_stream")
     def send_again(self, request: Any) -> None:
@@ -191,26 +203,17 @@ class Boto3Patcher(Patcher):
             name, tags = _described(kind, service_name, operation_name, None, None, False)
             yield from self._followed(child_span(name, tags.copy()))
 
-        return instrument(original_func, FlowDescription(describe, "perform_call", activate=True))(*args, **kwargs)
+        description = FlowDescription(describe, "perform_call", activate=True, message_of=self.message_of)
+        return instrument(original_func, description)(*args, **kwargs)
 
     def _followed(self, span: Span) -> Generator[Span, Any, None]:
         """Yield the span, and tag it with what the response or the error says."""
         try:
             response = yield span
         except Exception as error:
-            if not self._told(span, error):
-                raise
-        else:
-            self._tag_response(span, response)
-
-    def _told(self, span: Span, error: Exception) -> bool:
-        """Tag a span with the response that an error comes from, and log the error if it repeats what is to be hidden.
-
-        Returns:
-            whether the error is logged.
-        """
-        self._tag_response(span, _response_of(error))
-        return _log_without_values(span, error) or log_without_secrets(span, error)
+            self._tag_response(span, _response_of(error))
+            raise
+        self._tag_response(span, response)
 
     def _tag_response(self, span: Span, response: Any) -> None:
         metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
@@ -226,18 +229,6 @@ def _response_of(error: BaseException) -> Any:
     if type(error).__module__ == "boto3.exceptions" and error.__context__ is not None:
         error = error.__context__
     return getattr(error, "response", None)
-
-
-def _log_without_values(span: Span, error: Exception) -> bool:
-    """Log that parameters are wrong, but not what the message says of them: it repeats their values.
-
-    Returns:
-        whether it is such an error; if not, nothing is logged.
-    """
-    if type(error).__name__ != "ParamValidationError":
-        return False
-    log_error(span, error, "Parameter validation failed")
-    return True
 
 
 def _meaning(kind: str, client: Any, operation: str) -> tuple[str, str, dict[str, Any]]:
@@ -297,9 +288,9 @@ class _FunctionPatch(Patch):
 
     effect = "calls are traced"
 
-    def __init__(self, name: str, describe: Callable[..., Any], originals: dict[str, Callable[..., Any]]) -> None:
-        super().__init__(f"boto3.s3.inject:{name}")
-        self._description = FlowDescription(describe, self.target, activate=True)
+    def __init__(self, description: FlowDescription, originals: dict[str, Callable[..., Any]]) -> None:
+        super().__init__(description.place)
+        self._description = description
         self._originals = originals
         self._switch = Switch(active=False)
         self._function: Any = None

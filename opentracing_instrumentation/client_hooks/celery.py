@@ -30,7 +30,7 @@ from opentracing.ext import tags as standard
 from .._core.calls import FlowDescription, idle, instrument
 from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, trace
 from .._core.safety import report
-from ..request_context import get_current_span, span_in_context
+from ..request_context import get_current_span
 from ..utils import child_span
 
 _CONTEXT_HEADER = "parent_span_context"
@@ -92,16 +92,19 @@ class CeleryPatcher(Patcher):
 
 
 class _SendPatch(CallPatch):
-    """Traces a function for publishing, but for the calls that ``Task.apply_async`` makes: those have their span."""
+    """Traces a function for publishing, but for the calls that ``Task.apply_async`` makes: those have their span.
+
+    Their two dozens of keywords are handed on as they come, which costs a third of naming each.
+    """
 
     def replacement_for(self, original: Any) -> Any:
         """Return what decides which calls are traced."""
         traced = super().replacement_for(original)
 
         @functools.wraps(original)
-        def send_task(app: Any, name: str, *args: Any, **options: Any) -> Any:
+        def send_task(*args: Any, **options: Any) -> Any:
             send = traced if options.get("task_type") is None else original
-            return send(app, name, *args, **options)
+            return send(*args, **options)
 
         return send_task
 
@@ -134,10 +137,10 @@ def _quick_lookup(signal: Any, handler: Callable[..., None]) -> Callable[[Any], 
     look_up = getattr(signal, _LOOKUP)
     nobody: Sequence[Any] = ()
     ours = (handler,)
+    alone = [entry for entry in signal.receivers if entry[1] is handler]
 
     def quick_lookup(sender: Any) -> Sequence[Any]:
-        receivers = signal.receivers[:2]
-        if len(receivers) == 1 and receivers[0][1] is handler:
+        if signal.receivers == alone:
             return nobody if idle() else ours
         return look_up(sender)  # type: ignore[no-any-return]
 
@@ -170,7 +173,9 @@ def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: 
         return
     try:
         headers[_PUBLISHED_HEADER] = time()
-        context = _repeated_context(headers, body) or _current_context()
+        message = headers if "id" in headers else body  # by the second and the first version of the task protocol
+        is_retry = isinstance(message, dict) and message.get("retries")
+        context = (_repeated_context(message) if is_retry else None) or _current_context()
         if context:
             headers[_CONTEXT_HEADER] = context
     except Exception as error:
@@ -189,11 +194,8 @@ def _current_context() -> dict[str, str]:
     return carrier
 
 
-def _repeated_context(headers: Mapping[str, Any], body: Any) -> Any:
+def _repeated_context(message: Mapping[str, Any]) -> Any:
     """Return the context that the running task came with, if the message is a retry of it."""
-    message = headers if "id" in headers else body  # by the second and the first version of the task protocol
-    if not isinstance(message, dict) or not message.get("retries"):
-        return None
     from celery._state import get_current_task
 
     task = get_current_task()
@@ -264,9 +266,9 @@ class _Run(Scope):  # type: ignore[misc]
         self._span: Any = span
         self._handled = sys.exc_info()[1]
         try:
-            self._manager = opentracing.tracer.scope_manager
-            self._outer = self._manager.active
-            self._scope = span_in_context(span)
+            self._manager = manager = opentracing.tracer.scope_manager
+            self._outer = manager.active
+            self._scope = manager.activate(span, False)
         except Exception as error:
             report("activating the span of a Celery task", error)
 

@@ -24,7 +24,7 @@ from ..http_client import (
     AbstractRequestWrapper,
     before_http_request,
     host_and_port,
-    log_without_secrets,
+    without_secrets,
 )
 from ..request_context import current_span
 
@@ -58,15 +58,15 @@ class RequestsPatcher(Patcher):
         """Tell whether nobody listens: no tracer, no interceptor, no response handler."""
         return idle() and self.response_handler_hook is None
 
+    @staticmethod
+    def message_of(error: BaseException) -> str:
+        """Return an error's message without the secrets of the URL."""
+        return without_secrets(str(error))
+
     @trace("requests.adapters:HTTPAdapter.send")
     def send(self, adapter: Any, request: Any) -> Generator[Span, Any, None]:
         span = before_http_request(self.RequestWrapper(request), current_span)
-        try:
-            response = yield span
-        except Exception as error:
-            if not log_without_secrets(span, error):
-                raise
-            return
+        response = yield span
         status = getattr(response, "status_code", None)
         if status is not None:
             span.set_tag(standard.HTTP_STATUS_CODE, status)

@@ -31,7 +31,7 @@ from .._core.safety import report
 from .._core.tags import PEER_HOST_IPV6
 from ..config import CONFIG
 from ..request_context import current_span
-from ..utils import child_span, log_error, peer_tags
+from ..utils import child_span, peer_tags
 from ._redis_commands import (
     CHANNELED,
     KEYED,
@@ -140,6 +140,11 @@ class RedisPatcher(Patcher):
     #: A message handler runs inside that span; without one, ``message["span_context"]`` is there to be continued.
     continue_context: Sequence[str] = ()
 
+    @staticmethod
+    def message_of(error: BaseException) -> str:
+        """Return an error's message without what it says of values."""
+        return without_words(str(error))
+
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook."""
         yield _FormerNames("redis.client:Redis")
@@ -160,8 +165,7 @@ class RedisPatcher(Patcher):
         "redis.asyncio.client:PubSub.execute_command",
     )
     def command(self, client: Any, *args: Any, **options: Any) -> Any:
-        span = self._begin(client, args)
-        return None if span is None else _Discreet(span)
+        return self._begin(client, args)
 
     @trace(
         "redis.cluster:RedisCluster.execute_command",
@@ -192,7 +196,7 @@ class RedisPatcher(Patcher):
         if callable(is_transaction):  # a method of asyncio's
             is_transaction = pipeline.is_transaction
         is_multi = is_transaction or pipeline.explicit_transaction
-        return _Discreet(child_span("redis:MULTI" if is_multi else "redis:PIPELINE", tags))
+        return child_span("redis:MULTI" if is_multi else "redis:PIPELINE", tags)
 
     @trace("redis.cluster:ClusterPipeline.execute", "redis.asyncio.cluster:ClusterPipeline.execute")
     def routed_pipeline(self, pipeline: Any) -> Generator[Any, Any, None]:
@@ -303,33 +307,12 @@ class RedisPatcher(Patcher):
         return envelope
 
 
-class _Discreet:
-    """A span, as far as the end of a call goes, whose log of an error leaves out what the message says of values."""
-
-    __slots__ = ("_span",)
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-
-    def finish(self) -> None:
-        self._span.finish()
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        full = str(error)
-        message = without_words(full)
-        if message == full:
-            self._span.__exit__(kind, error, trace)
-            return
-        log_error(self._span, error, message)
-        self.finish()
-
-
 def _routed(span: Span, route: _Route) -> Generator[Any, Any, None]:
     """Yield the span; meanwhile gather the nodes of a cluster that the call goes to, and tag the one that answers."""
     outer = _route.get()
     _route.set(route)
     try:
-        yield _Discreet(span)
+        yield span
     finally:
         _route.set(outer)
         route.is_over = True

@@ -84,20 +84,20 @@ class _Fetch:
     _waits_since: float | None = None
 
     def __init__(self, request: Any, callback: Any, must_wait: bool = False) -> None:
-        self._is_direct = "request" not in vars(request)  # no proxy of Tornado's, made for this one call
-        self._theirs = theirs = request if self._is_direct else request.request
+        self._is_direct = is_direct = "request" not in vars(request)  # no proxy of Tornado's, made for this one call
+        self._theirs = theirs = request if is_direct else request.request
         self._ours = ours = _copied(theirs)
-        self._their_headers = theirs.headers
-        self._headers = ours.headers = _copied_headers(self._their_headers)
+        self._their_headers = their_headers = theirs.headers
+        self._headers = headers = ours.headers = _copied_headers(their_headers)
         self._span = before_http_request(TornadoRequestWrapper(ours), current_span)
-        self._known_headers = len(self._headers)
-        if self._is_direct:
-            request.headers = self._headers
+        self._known_headers = len(headers)
+        if is_direct:
+            request.headers = headers
         else:
             request.request = ours
-        self._future = _future_of(callback)
-        if self._future is not None:
-            self._future.add_done_callback(self._done)
+        self._future = future = _future_of(callback)
+        if future is not None:
+            future.add_done_callback(self._done)
         if must_wait:
             self._waits_since = monotonic()
             self._context = copy_context()
@@ -130,7 +130,8 @@ class _Fetch:
             response.request = self._theirs
         if self._is_over:
             return
-        self._stop_waiting()
+        if self._waits_since is not None:
+            self._stop_waiting()
         code, error = getattr(response, "code", None), getattr(response, "error", None)
         if code:
             self._span.set_tag(standard.HTTP_STATUS_CODE, str(code))
@@ -148,8 +149,10 @@ class _Fetch:
 
     def _end(self) -> bool:
         """Give the user's request back; tell whether the fetch ends only now."""
-        for name in islice(self._headers, self._known_headers, None):
-            self._their_headers[name] = self._headers[name]
+        headers = self._headers
+        if len(headers) > self._known_headers:
+            for name in islice(headers, self._known_headers, None):
+                self._their_headers[name] = headers[name]
         if self._is_direct:
             self._theirs.headers = self._their_headers
         if self._future is not None:
@@ -238,6 +241,8 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
     def __init__(self, request: Any) -> None:
         self.request = request
         self._sent = request.headers  # behind a property
+        url: str | bytes = request.url
+        self._url = url.decode() if isinstance(url, bytes) else url
 
     def add_header(self, key: str, value: str) -> None:
         self._sent[key] = value
@@ -250,7 +255,7 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
 
     @property
     def host_port(self) -> tuple[str | None, int | None]:
-        return host_and_port(self.full_url)
+        return host_and_port(self._url)
 
     @property
     def method(self) -> str:
@@ -259,8 +264,7 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
 
     @property
     def full_url(self) -> str:
-        url: str | bytes = self.request.url
-        return url.decode() if isinstance(url, bytes) else url
+        return self._url
 
 
 def traced_fetch_impl(real_fetch_impl: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ from ..http_client import (
     AbstractRequestWrapper,
     before_http_request,
     host_and_port,
-    log_without_secrets,
+    without_secrets,
 )
 from ..request_context import current_span
 from ._singleton import singleton
@@ -40,10 +40,20 @@ class UrllibPatcher(Patcher):
     supports = "part of Python"
     spans, tags, settings = REQUEST_SPANS, REQUEST_TAGS, REQUEST_SETTINGS
 
+    @staticmethod
+    def message_of(error: BaseException) -> str:
+        """Return an error's message without the secrets of the URL."""
+        return without_secrets(str(error))
+
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook."""
         yield from super().patches()
-        yield CallPatch("urllib.request:AbstractHTTPHandler.do_open", self.send, idle=lambda: _traced.get() or idle())
+        yield CallPatch(
+            "urllib.request:AbstractHTTPHandler.do_open",
+            self.send,
+            idle=lambda: _traced.get() or idle(),
+            message_of=self.message_of,
+        )
 
     @trace("urllib.request:HTTPHandler.http_open", "urllib.request:HTTPSHandler.https_open")
     def send(self, handler: Any, req: Any) -> Generator[Span, Any, None]:
@@ -51,10 +61,6 @@ class UrllibPatcher(Patcher):
         token = _traced.set(True)
         try:
             response = yield span
-        except Exception as error:
-            if not log_without_secrets(span, error):
-                raise
-            return
         finally:
             _traced.reset(token)
         status = getattr(response, "code", None)

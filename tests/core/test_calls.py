@@ -57,6 +57,33 @@ def test_an_error_comes_through_untouched(error: BaseException, tracer: MockTrac
     assert told(tracer) == [bad(error)]
 
 
+@pytest.mark.parametrize("follows", [False, True])
+def test_an_error_that_says_too_much_is_logged_without_itself(follows: bool, tracer: MockTracer) -> None:
+    """A description may say what the log may, also of errors that a description lets pass which follows the call."""
+    error = ValueError("wrong: sesame")
+
+    def function() -> None:
+        raise error
+
+    def steps() -> Generator[Any, Any, None]:
+        yield describe()
+
+    options: Any = {"message_of": lambda error: str(error).replace("sesame", "...")}
+    call = followed(function, steps, **options) if follows else traced(function, **options)
+    with pytest.raises(ValueError, match="wrong: sesame") as raised:
+        call()
+    assert raised.value is error
+    (span,) = tracer.finished_spans()
+    (log,) = span.logs
+    assert span.tags == {"kind": "test", "error": True}
+    assert log.key_values == {
+        "event": "error",
+        "message": "wrong: ...",
+        "error.kind": ValueError,
+        "stack": raised.tb.tb_next,
+    }
+
+
 def test_an_error_keeps_the_context_of_where_it_was_raised(tracer: MockTracer) -> None:
     """In an ``except`` block the context is the error handled there; ours leaves no trace."""
     handled = KeyError("handled")
