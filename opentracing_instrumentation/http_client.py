@@ -64,9 +64,10 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
 
     What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
     """
-    span = start_child_span(
-        operation_name=request.operation, parent=current_span_extractor(), tags=_request_tags(request)
-    )
+    parent = current_span_extractor()
+    is_dropped = getattr(parent, "is_dropped", False) is True  # an OpenTelemetry span's: its child has no use for tags
+    tags = _DROPPED_TAGS.copy() if is_dropped else _request_tags(request)
+    span = start_child_span(operation_name=request.operation, parent=parent, tags=tags)
     for interceptor in ClientInterceptors.get_interceptors():
         try:
             interceptor.process(request=request, span=span)
@@ -74,6 +75,9 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
             report(f"interceptor {type(interceptor).__qualname__}", error)
     _inject(request, span)
     return span
+
+
+_DROPPED_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
 
 
 def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from time import time
 from typing import Any
 
 from opentelemetry.context import Context, attach, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, get_current_span
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
 from .span import SPAN_KEY, Span
 
-_SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
+SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
 
 #: Tells, by its tokens, in which of Python's contexts a scope was opened.
 _opened: ContextVar[None] = ContextVar("opentracing_instrumentation.otel.opened")
@@ -31,8 +31,8 @@ _opened: ContextVar[None] = ContextVar("opentracing_instrumentation.otel.opened"
 def current_context() -> Context:
     """Return OpenTelemetry's current context, after it has been rid of scopes that were closed from elsewhere."""
     context = get_current()
-    scope = _top(context)
-    if scope is not None and scope.is_left:
+    scope: Any = context.get(SCOPE_KEY)
+    if scope is not None and scope.is_left and context.get(SPAN_KEY) is scope.current:
         context = scope.end()
         attach(context)
     return context
@@ -40,20 +40,8 @@ def current_context() -> Context:
 
 def _top(context: Context) -> Scope | None:
     """Return the scope whose span is the current one."""
-    scope: Any = context.get(_SCOPE_KEY)
+    scope: Any = context.get(SCOPE_KEY)
     return scope if scope is not None and context.get(SPAN_KEY) is scope.current else None
-
-
-def is_dropped(context: Context) -> bool:
-    """Tell whether the current span of a context is not recorded, and so none of its children as a rule."""
-    span = context.get(SPAN_KEY)
-    if not isinstance(span, NonRecordingSpan):
-        return False
-    if span is INVALID_SPAN:  # begun where there is no SDK, if it is a span at all
-        scope = _top(context)
-        return scope is not None and isinstance(scope.span, Span)
-    identity = span.get_span_context()
-    return identity.is_valid and not identity.trace_flags.sampled
 
 
 class Scope(OpenTracingScope):  # type: ignore[misc]
@@ -85,7 +73,7 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
             context = span.current_in(context)
         else:
             self.current = INVALID_SPAN if span is None else context.get(SPAN_KEY)
-        attach(Context({**context, SPAN_KEY: self.current, _SCOPE_KEY: self}))
+        attach(Context({**context, SPAN_KEY: self.current, SCOPE_KEY: self}))
         self._token = _opened.set(None)
 
     def close(self) -> None:

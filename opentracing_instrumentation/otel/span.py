@@ -12,7 +12,7 @@ import opentracing
 from opentelemetry import baggage
 from opentelemetry import trace as otel
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode
 from opentracing import logs
 
 from .values import nanoseconds, plain
@@ -61,7 +61,8 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
 
     def unwrap(self) -> otel.SpanContext:
         """Return OpenTelemetry's span context."""
-        return otel.get_current_span(self._context).get_span_context()
+        span: Any = self._context.get(SPAN_KEY)
+        return (otel.INVALID_SPAN if span is None else span).get_span_context()
 
     def is_of(self, span: object) -> bool:
         """Tell whether this is the context of one of OpenTelemetry's spans."""
@@ -85,6 +86,17 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
         return f"<SpanContext {ids} {self.baggage}>"
 
 
+def is_dropped(span: object) -> bool:
+    """Tell whether a span of OpenTelemetry's was sampled out in this process, and so are its children as a rule.
+
+    What to do below a remote span is the sampler's to say.
+    """
+    if not isinstance(span, NonRecordingSpan):
+        return False
+    identity = span.get_span_context()
+    return identity.is_valid and not identity.is_remote and not identity.trace_flags.sampled
+
+
 class Span(opentracing.Span):  # type: ignore[misc]
     """A span of OpenTelemetry's, as OpenTracing sees it; see :meth:`unwrap` for the other view.
 
@@ -94,18 +106,23 @@ class Span(opentracing.Span):  # type: ignore[misc]
 
     #: Whether what is told to the span is kept: worth asking before something is worked out for a tag.
     is_recording: bool
+    #: Whether the span is sampled out, and with it its children: worth asking before a hook works out their tags.
+    is_dropped = False
+
+    _context: SpanContext | None = None
+    _adds_baggage = False
+    _is_finished = False
+    _has_error_type = False
+    _is_explained = False  # whether the status says what the error was
 
     def __init__(self, tracer: Tracer, span: otel.Span, context: Context) -> None:
         """Take OpenTelemetry's span and the context that it was begun in."""
         self._tracer = tracer
         self._span = span
         self._baggage: Any = context.get(BAGGAGE_KEY)
-        self._context: SpanContext | None = None
-        self._adds_baggage = False
-        self._is_finished = False
-        self._has_error_type = False
-        self._is_explained = False  # whether the status says what the error was
-        self.is_recording = span.is_recording()
+        self.is_recording = recording = span.is_recording()
+        if not recording:
+            self.is_dropped = is_dropped(span)
 
     @property
     def context(self) -> SpanContext:
@@ -159,7 +176,9 @@ class Span(opentracing.Span):  # type: ignore[misc]
             if self._has_error_type:
                 del attributes[_ERROR_TYPE]
             self._has_error_type = True
-        if attributes:
+        if len(attributes) == 1:
+            self._span.set_attribute(*attributes.popitem())
+        elif attributes:
             self._span.set_attributes(attributes)
         if is_error is False:
             self._span.set_status(StatusCode.OK)
@@ -232,7 +251,7 @@ class Span(opentracing.Span):  # type: ignore[misc]
             return
         self._is_finished = True
         self.is_recording = False
-        self._span.end(nanoseconds(finish_time))
+        self._span.end(None if finish_time is None else nanoseconds(finish_time))
 
     def __repr__(self) -> str:
         return f"<Span {getattr(self._span, 'name', '')!r} of {self.context!r}>"

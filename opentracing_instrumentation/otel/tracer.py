@@ -13,20 +13,33 @@ from opentelemetry import propagate
 from opentelemetry import trace as otel
 from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, TraceFlags
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    NoOpTracer,
+    ProxyTracer,
+    ProxyTracerProvider,
+    SpanKind,
+    TraceFlags,
+)
 from opentracing import Format, Reference, ReferenceType, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
 from . import propagation
-from .scope import Scope, ScopeManager, current_context, is_dropped
+from .scope import SCOPE_KEY, Scope, ScopeManager, current_context
 from .semconv import Conventions
-from .span import SPAN_KEY, Span, SpanContext
+from .span import SPAN_KEY, Span, SpanContext, is_dropped
 from .values import nanoseconds
 
 _DISTRIBUTION = "opentracing_instrumentation"
 #: The entries of a context by which OpenTelemetry's instrumentations are told to be silent.
 _SUPPRESSING, _SUPPRESSING_IN_TEXT = otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation"
 _SUPPRESSING_HTTP = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+
+#: The entries of a context that tell no propagator anything where there is no span.
+_NOTHING_TO_SAY = {SPAN_KEY, SCOPE_KEY}
+#: The tags by which a hook's span tells that its call leaves this process, and a context may go along.
+_OUTGOING = (standard.SPAN_KIND_RPC_CLIENT, standard.SPAN_KIND_PRODUCER)
 
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
 
@@ -70,16 +83,37 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         """Tell whether a hook can call straight through here, because no span is wanted.
 
         None is where OpenTelemetry's own instrumentations are suppressed (``suppress_instrumentation()``), nor below a
-        span that is sampled out, provided that no context has to travel.
+        span that is sampled out or without an SDK, provided that no context has to travel.
 
         Args:
-            purpose: ``"http"`` for a call that ``suppress_http_instrumentation()`` is meant for; ``"database"`` for one
-                that takes no context along.
+            purpose: ``"client"`` for a call that takes a context along; ``"http"`` for one that
+                ``suppress_http_instrumentation()`` is meant for besides; ``"database"`` for one that takes no context
+                along; ``None`` for any other, in which a context may arrive.
         """
         context = get_current()
-        if not context:
+        if context and _is_suppressed(context, purpose == "http"):
+            return True
+        if purpose == "database":
+            return is_dropped(context.get(SPAN_KEY)) or not self.records
+        return purpose is not None and not self.records and self._says_nothing(context)
+
+    @property
+    def records(self) -> bool:
+        """Whether there is an SDK, or another provider: without one, spans are nothing but a context that travels."""
+        kind = type(self._otel)
+        if kind is ProxyTracer:
+            return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
+        return kind is not NoOpTracer
+
+    def _says_nothing(self, context: Context) -> bool:
+        """Tell whether there is nothing in a context that would be injected."""
+        span: Any = context.get(SPAN_KEY)
+        if span is not None and span.get_span_context().is_valid:
             return False
-        return _is_suppressed(context, purpose == "http") or (purpose == "database" and is_dropped(context))
+        return _NOTHING_TO_SAY.issuperset(context) and propagation.is_w3c(self._textmap())
+
+    def _textmap(self) -> TextMapPropagator:
+        return self._propagator or propagate.get_global_textmap()
 
     def start_active_span(
         self,
@@ -121,7 +155,9 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             ignore_active_span: begin a trace where there is no reference, even if a span is current.
 
         A span with a ``span.kind``, as hooks begin it, is not recorded in a block of OpenTelemetry's
-        ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``.
+        ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``. One of a
+        client or producer below a span that is sampled out is not either, and has that one's identity: no sampler is
+        asked.
         """
         links: Sequence[Link] = ()
         context: Context | None = None
@@ -133,21 +169,24 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             context = None if parent is None else _below(parent, current)
         if context is None:
             context = Context() if ignore_active_span else current
-        name = operation_name or ""
+        name, started_at = operation_name or "", None if start_time is None else nanoseconds(start_time)
         if not tags:
-            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, nanoseconds(start_time))
+            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, started_at)
             return Span(self, started, context)
+        above = context.get(SPAN_KEY)
         if standard.SAMPLING_PRIORITY in tags:
             context, dropped = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
-            if dropped is not None:
-                return Span(self, dropped, context)
+        else:
+            dropped = _dropped(above, tags)
+        if dropped is not None:
+            return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
-        if translation.kind is not SpanKind.INTERNAL and _is_suppressed(current, standard.HTTP_METHOD in tags):
+        kind = translation.kind
+        if kind is not SpanKind.INTERNAL and _is_suppressed(current, standard.HTTP_METHOD in tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
-        above = type(context.get(SPAN_KEY))
-        is_undecided = above is NonRecordingSpan or above is type(None)  # it is the sampler who asks for attributes
+        is_undecided = above is None or type(above) is NonRecordingSpan  # it is the sampler who asks for attributes
         attributes = translation if is_undecided else translation.attributes()
-        started = self._otel.start_span(name, context, translation.kind, attributes, links, nanoseconds(start_time))
+        started = self._otel.start_span(name, context, kind, attributes, links, started_at)
         span = Span(self, started, context)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
@@ -172,7 +211,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if format == Format.BINARY:
             propagation.inject_binary(ours, carrier)
         else:
-            propagation.inject(ours, carrier, self._propagator or propagate.get_global_textmap())
+            propagation.inject(ours, carrier, self._textmap())
 
     def extract(self, format: Any, carrier: Any) -> SpanContext | None:  # noqa: A002
         """Return the span context that a carrier holds.
@@ -188,7 +227,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             raise UnsupportedFormatException(format)
         if format == Format.BINARY:
             return propagation.extract_binary(carrier)
-        return propagation.extract(carrier, self._propagator or propagate.get_global_textmap())
+        return propagation.extract(carrier, self._textmap())
 
 
 def _is_suppressed(context: Context, is_http: bool) -> bool:
@@ -252,6 +291,13 @@ def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context |
     return context, links
 
 
+def _dropped(above: Any, tags: dict[str, Any]) -> NonRecordingSpan | None:
+    """Return what stands for the span of an outgoing call below one that is sampled out; else ``None``."""
+    if type(above) is NonRecordingSpan and tags.get(standard.SPAN_KIND) in _OUTGOING and is_dropped(above):
+        return above
+    return None
+
+
 def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecordingSpan | None]:
     """Return the context to begin a span of this priority in, or the span itself that is not recorded."""
     parent = otel.get_current_span(context).get_span_context()
@@ -270,4 +316,4 @@ def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecording
 def _with_flags(parent: otel.SpanContext, flags: TraceFlags) -> otel.SpanContext:
     trace_id = parent.trace_id or random.getrandbits(128)
     span_id = parent.span_id or random.getrandbits(64)
-    return otel.SpanContext(trace_id, span_id, parent.is_remote, flags, parent.trace_state)
+    return otel.SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=parent.trace_state)

@@ -100,7 +100,6 @@ def test_all_that_spans_say_arrives(protocol: str) -> None:
             parent=1,
             kind="CLIENT",
             attributes={
-                "component": "sqlalchemy",
                 "db.system.name": "postgresql",
                 "db.namespace": "shop",
                 "server.address": "db.example",
