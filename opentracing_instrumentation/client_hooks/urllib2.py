@@ -15,7 +15,7 @@ from wsgiref.headers import Headers
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import idle
+from .._core.calls import idle_http
 from .._core.patching import CallPatch, Patch, Patcher, trace
 from ..http_client import (
     REQUEST_SETTINGS,
@@ -39,11 +39,14 @@ class UrllibPatcher(Patcher):
     library: ClassVar[str | None] = "urllib"
     supports = "part of Python"
     spans, tags, settings = REQUEST_SPANS, REQUEST_TAGS, REQUEST_SETTINGS
+    idle = staticmethod(idle_http)
 
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook."""
         yield from super().patches()
-        yield CallPatch("urllib.request:AbstractHTTPHandler.do_open", self.send, idle=lambda: _traced.get() or idle())
+        yield CallPatch(
+            "urllib.request:AbstractHTTPHandler.do_open", self.send, idle=lambda: _traced.get() or self.idle()
+        )
 
     @trace("urllib.request:HTTPHandler.http_open", "urllib.request:HTTPSHandler.https_open")
     def send(self, handler: Any, req: Any) -> Generator[Span, Any, None]:
