@@ -72,7 +72,7 @@ def inject(span_context: SpanContext, carrier: MutableMapping[str, str], propaga
         carrier["traceparent"] = f"00-{identity.trace_id:032x}-{identity.span_id:016x}-{identity.trace_flags:02x}"
         if identity.trace_state:
             carrier["tracestate"] = identity.trace_state.to_header()
-    if span_context.otel_context().get(BAGGAGE_KEY):
+    if span_context.items:
         _BAGGAGE.inject(carrier, span_context.otel_context())
 
 
@@ -84,7 +84,7 @@ def extract(carrier: Mapping[Any, Any], propagator: TextMapPropagator) -> SpanCo
         return None
     span: Any = context.get(SPAN_KEY)
     is_empty = (span is None or not span.get_span_context().is_valid) and not context.get(BAGGAGE_KEY)
-    return None if is_empty else SpanContext(context)
+    return None if is_empty else SpanContext.of(context)
 
 
 def inject_binary(span_context: SpanContext, carrier: bytearray) -> None:

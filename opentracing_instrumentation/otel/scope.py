@@ -16,7 +16,7 @@ from time import time
 from typing import Any
 
 from opentelemetry.context import Context, attach, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
@@ -145,13 +145,14 @@ class ScopeManager(OpenTracingScopeManager):  # type: ignore[misc]
         While a native span is current, or the context of a remote one, that is a scope which closes nothing.
         """
         context = get_current()
-        scope = _top(context)
-        if scope is not None and scope.is_left:
-            context = current_context()
-            scope = _top(context)
-        if scope is not None:
-            return scope if scope._span is not None else None
+        scope: Any = context.get(SCOPE_KEY)
+        if scope is not None and context.get(SPAN_KEY) is scope.current:
+            if not scope.is_left:
+                return scope if scope._span is not None else None
+            current_context()  # steps over it
+            return self.active
         native = get_current_span(context)
         if not native.get_span_context().is_valid:
             return None
-        return OpenTracingScope(self, Span(self._tracer, native, context))
+        kind = getattr(native, "kind", SpanKind.INTERNAL)
+        return OpenTracingScope(self, Span(self._tracer, native, context, kind))

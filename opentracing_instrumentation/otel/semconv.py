@@ -83,7 +83,7 @@ class Plan:
         steps: what becomes of the others.
     """
 
-    __slots__ = ("_attributes", "_constant", "_first", "kind", "name", "operation", "steps")
+    __slots__ = ("_constant", "_first", "kind", "known", "name", "operation", "steps")
 
     def __init__(
         self,
@@ -100,16 +100,16 @@ class Plan:
         self.steps = steps
         self._constant = constant
         self._first = first
-        self._attributes: dict[str, Any] | None = None
+        #: The attributes that the constant tags become, once somebody has asked for them.
+        self.known: dict[str, Any] | None = None
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes that the constant tags become, in a dict of the caller's own."""
-        known = self._attributes
-        if known is None:
+        """Return the attributes that the constant tags become. The dict is shared: copy it, don't change it."""
+        if self.known is None:
             common = Translation(self, self._constant)
             common.take(self._first)
-            self._attributes = known = common.made
-        return known.copy()
+            self.known = common.made
+        return self.known
 
 
 class Translation(Mapping[str, Any]):
@@ -136,8 +136,10 @@ class Translation(Mapping[str, Any]):
         """Return the attributes."""
         if not self._is_made:
             self._is_made = True
-            self.made = self.plan.attributes()
-            self.take(self.plan.steps)
+            plan = self.plan
+            self.made = (plan.known or plan.attributes()).copy()
+            if plan.steps:
+                self.take(plan.steps)
         return self.made
 
     def take(self, steps: _Steps) -> None:
@@ -645,6 +647,16 @@ SCHEMAS = {
 }
 
 
+#: What becomes of tags in the spans of anybody but a server: the same as by their rules, at less cost.
+_NAMES_ELSEWHERE: Mapping[str, Mapping[str, str]] = {
+    "stable": {standard.HTTP_URL: "url.full"},
+    "old": {standard.HTTP_URL: "http.url"},
+    "dup": {},
+}
+
+#: Plans for tags that spans of each kind are told of after their beginning.
+_LATE = {kind: Plan("", "", kind, {}, (), ()) for kind in SpanKind}
+
 #: As many shapes of spans are remembered, and as many plans for each.
 _MOST = 1024
 
@@ -702,6 +714,7 @@ class Conventions:
         self._names_spans = names == "semconv"
         self._has_error_type = semconv != "old"
         self._rules: dict[str, Rule | str] = {}
+        self._names = _NAMES_ELSEWHERE[semconv]
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
         for tag, (stable, old) in TABLE.items():
             self._rules[tag] = {"stable": stable, "old": old}.get(semconv) or _nothing
@@ -738,11 +751,12 @@ class Conventions:
             kind = _kind_of_hook(kind, tags)
             if self._names_spans:
                 name = None if any(tag in tags for tag in NAMING) else span_name(operation, tags)
-        others = self._steps(tag for tag in tags if tag not in constant)
-        return Plan(operation, name, kind, constant, self._steps(constant), others)
+        others = [tag for tag in tags if tag not in constant]
+        return Plan(operation, name, kind, constant, self._steps(constant, kind), self._steps(others, kind))
 
-    def _steps(self, tags: Iterable[str]) -> _Steps:
-        steps = ((tag, self._rules.get(tag, str(tag))) for tag in tags)
+    def _steps(self, tags: Iterable[str], kind: SpanKind) -> _Steps:
+        rules = self._rules if kind is SpanKind.SERVER else {**self._rules, **self._names}
+        steps = [(tag, rules.get(tag, str(tag))) for tag in tags]
         return tuple((tag, rule) for tag, rule in steps if rule is not _nothing)
 
     def tell(self, span: Span, tag: str, value: Any) -> None:
@@ -750,8 +764,13 @@ class Conventions:
         if tag == standard.SPAN_KIND:  # too late to be more than an attribute
             span.tell({tag: plain(value)})
             return
-        translation = Translation(Plan("", "", span.kind, {}, (), self._steps((tag,))), {tag: value})
-        span.tell(translation.attributes(), translation.is_error)
+        rule = self._rules.get(tag, str(tag))
+        if isinstance(rule, str):
+            span.tell({rule: value if type(value) is str else plain(value)})
+        else:
+            translation = Translation(_LATE[span.kind], {tag: value})
+            translation.take(((tag, rule),))
+            span.tell(translation.made, translation.is_error)
 
     def tell_error_type(self, span: Span, name: str) -> None:
         """Tell a span the type of the error that it failed with."""

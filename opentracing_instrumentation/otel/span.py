@@ -33,21 +33,29 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
     """What identifies a span, with its baggage. It never changes.
 
     Args:
-        context: an OpenTelemetry context in which the span, or the stand-in for a remote one, is the current one; there
-            is none if there is baggage only.
-        adds_baggage: whether there is baggage in ``context`` that the current context may lack.
+        span: OpenTelemetry's span, or the stand-in for a remote one; ``None`` if there is baggage only.
+        items: the baggage.
+        adds_baggage: whether there is baggage among it that the current context may lack.
+        context: an OpenTelemetry context with these two, if there is more in it.
     """
 
-    __slots__ = ("_context", "adds_baggage")
+    __slots__ = ("_context", "adds_baggage", "items", "span")
 
-    def __init__(self, context: Context, adds_baggage: bool = True) -> None:
-        self._context = context
+    def __init__(self, span: Any, items: Any, adds_baggage: bool = True, context: Context | None = None) -> None:
+        self.span = span
+        self.items = items
         self.adds_baggage = adds_baggage
+        self._context = context
+
+    @classmethod
+    def of(cls, context: Context) -> SpanContext:
+        """Return what identifies the current span of an OpenTelemetry context."""
+        return cls(context.get(SPAN_KEY), context.get(BAGGAGE_KEY), context=context)
 
     @property
     def baggage(self) -> dict[str, str]:
         """The baggage, in a dict of the caller's own."""
-        return {key: str(value) for key, value in baggage.get_all(self._context).items()}
+        return {key: str(value) for key, value in (self.items or {}).items()}
 
     @property
     def trace_id(self) -> int:
@@ -61,24 +69,20 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
 
     def unwrap(self) -> otel.SpanContext:
         """Return OpenTelemetry's span context."""
-        span: Any = self._context.get(SPAN_KEY)
-        return (otel.INVALID_SPAN if span is None else span).get_span_context()
-
-    def is_of(self, span: object) -> bool:
-        """Tell whether this is the context of one of OpenTelemetry's spans."""
-        return self._context.get(SPAN_KEY) is span
+        return (otel.INVALID_SPAN if self.span is None else self.span).get_span_context()
 
     def otel_context(self) -> Context:
         """Return an OpenTelemetry context in which the span is the current one."""
+        if self._context is None:
+            self._context = Context({SPAN_KEY: self.span, BAGGAGE_KEY: self.items})
         return self._context
 
     def with_baggage(self, context: Context) -> Context:
         """Return an OpenTelemetry context with the baggage of this span added to its own."""
-        items: Any = self._context.get(BAGGAGE_KEY)
         present: Any = context.get(BAGGAGE_KEY)
-        if not items or items is present:
+        if not self.items or self.items is present:
             return context
-        return Context({**context, BAGGAGE_KEY: {**(present or {}), **items}})
+        return Context({**context, BAGGAGE_KEY: {**(present or {}), **self.items}})
 
     def __repr__(self) -> str:
         identity = self.unwrap()
@@ -115,9 +119,11 @@ class Span(opentracing.Span):  # type: ignore[misc]
     _has_error_type = False
     _is_explained = False  # whether the status says what the error was
 
-    def __init__(self, tracer: Tracer, span: otel.Span, context: Context) -> None:
-        """Take OpenTelemetry's span and the context that it was begun in."""
+    def __init__(self, tracer: Tracer, span: otel.Span, context: Context, kind: SpanKind = SpanKind.INTERNAL) -> None:
+        """Take OpenTelemetry's span, the context that it was begun in, and its kind."""
         self._tracer = tracer
+        #: OpenTelemetry's kind of span.
+        self.kind = kind
         self._span = span
         self._baggage: Any = context.get(BAGGAGE_KEY)
         self.is_recording = recording = span.is_recording()
@@ -127,15 +133,10 @@ class Span(opentracing.Span):  # type: ignore[misc]
     @property
     def context(self) -> SpanContext:
         """The span's identity, with the baggage that the span has now."""
-        if self._context is None:
-            context = Context({SPAN_KEY: self._span, BAGGAGE_KEY: self._baggage})
-            self._context = SpanContext(context, self._adds_baggage)
-        return self._context
-
-    @property
-    def kind(self) -> SpanKind:
-        """OpenTelemetry's kind of span."""
-        return getattr(self._span, "kind", SpanKind.INTERNAL)
+        context = self._context
+        if context is None:
+            self._context = context = SpanContext(self._span, self._baggage, self._adds_baggage)
+        return context
 
     def unwrap(self) -> otel.Span:
         """Return OpenTelemetry's span."""

@@ -35,6 +35,8 @@ _DISTRIBUTION = "opentracing_instrumentation"
 #: The entries of a context by which OpenTelemetry's instrumentations are told to be silent.
 _SUPPRESSING, _SUPPRESSING_IN_TEXT = otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation"
 _SUPPRESSING_HTTP = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+#: Tells of nearly all contexts, in one go, that there are none of these.
+_says_nothing_of_silence = frozenset((_SUPPRESSING, _SUPPRESSING_IN_TEXT, _SUPPRESSING_HTTP)).isdisjoint
 
 #: The entries of a context that tell no propagator anything where there is no span.
 _NOTHING_TO_SAY = {SPAN_KEY, SCOPE_KEY}
@@ -74,6 +76,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         self.conventions = Conventions(semconv, names)
         self._propagator = propagator
         self._otel = _otel_tracer(tracer_provider, self.conventions.schema_url)
+        self._may_be_void = isinstance(self._otel, NoOpTracer | ProxyTracer)
 
     def unwrap(self) -> otel.Tracer:
         """Return OpenTelemetry's tracer."""
@@ -91,19 +94,20 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
                 along; ``None`` for any other, in which a context may arrive.
         """
         context = get_current()
-        if context and _is_suppressed(context, purpose == "http"):
+        if not _says_nothing_of_silence(context) and _is_suppressed(context, purpose == "http"):
             return True
         if purpose == "database":
-            return is_dropped(context.get(SPAN_KEY)) or not self.records
-        return purpose is not None and not self.records and self._says_nothing(context)
+            return (type(context.get(SPAN_KEY)) is NonRecordingSpan and is_dropped(context.get(SPAN_KEY))) or (
+                self._may_be_void and not self.records
+            )
+        return self._may_be_void and purpose is not None and not self.records and self._says_nothing(context)
 
     @property
     def records(self) -> bool:
         """Whether there is an SDK, or another provider: without one, spans are nothing but a context that travels."""
-        kind = type(self._otel)
-        if kind is ProxyTracer:
+        if type(self._otel) is ProxyTracer:
             return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
-        return kind is not NoOpTracer
+        return not self._may_be_void
 
     def _says_nothing(self, context: Context) -> bool:
         """Tell whether there is nothing in a context that would be injected."""
@@ -165,7 +169,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if references is not None:
             context, links = _linked(child_of, references, current)
         elif child_of is not None:
-            parent = _span_context(child_of)
+            parent = child_of if type(child_of) is SpanContext else _span_context(child_of)
             context = None if parent is None else _below(parent, current)
         if context is None:
             context = Context() if ignore_active_span else current
@@ -177,17 +181,17 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if standard.SAMPLING_PRIORITY in tags:
             context, dropped = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
         else:
-            dropped = _dropped(above, tags)
+            dropped = _dropped(above, tags) if type(above) is NonRecordingSpan else None
         if dropped is not None:
             return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
         kind = translation.kind
-        if kind is not SpanKind.INTERNAL and _is_suppressed(current, standard.HTTP_METHOD in tags):
+        if not _says_nothing_of_silence(current) and _is_to_be_silent(current, kind, tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
         is_undecided = above is None or type(above) is NonRecordingSpan  # it is the sampler who asks for attributes
         attributes = translation if is_undecided else translation.attributes()
         started = self._otel.start_span(name, context, kind, attributes, links, started_at)
-        span = Span(self, started, context)
+        span = Span(self, started, context, kind)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
         return span
@@ -205,7 +209,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         """
         if format not in self._supported_formats:
             raise UnsupportedFormatException(format)
-        ours = _span_context(span_context)
+        ours = span_context if type(span_context) is SpanContext else _span_context(span_context)
         if ours is None:
             return
         if format == Format.BINARY:
@@ -260,13 +264,13 @@ def _span_context(reference: Any) -> SpanContext | None:
     if isinstance(reference, otel.Span):
         reference = reference.get_span_context()
     if isinstance(reference, otel.SpanContext):
-        return SpanContext(otel.set_span_in_context(NonRecordingSpan(reference), Context()))
+        return SpanContext(NonRecordingSpan(reference), None)
     return None
 
 
 def _below(parent: SpanContext, current: Context) -> Context:
     """Return the context to begin a child in: the current one, if the parent is the current span."""
-    if not parent.is_of(current.get(SPAN_KEY)):
+    if parent.span is not current.get(SPAN_KEY):
         return parent.otel_context()
     return parent.with_baggage(current) if parent.adds_baggage else current
 
@@ -291,11 +295,14 @@ def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context |
     return context, links
 
 
-def _dropped(above: Any, tags: dict[str, Any]) -> NonRecordingSpan | None:
+def _is_to_be_silent(context: Context, kind: SpanKind, tags: dict[str, Any]) -> bool:
+    """Tell whether a span is one of a hook's where OpenTelemetry's instrumentations are to be silent."""
+    return kind is not SpanKind.INTERNAL and _is_suppressed(context, standard.HTTP_METHOD in tags)
+
+
+def _dropped(above: NonRecordingSpan, tags: dict[str, Any]) -> NonRecordingSpan | None:
     """Return what stands for the span of an outgoing call below one that is sampled out; else ``None``."""
-    if type(above) is NonRecordingSpan and tags.get(standard.SPAN_KIND) in _OUTGOING and is_dropped(above):
-        return above
-    return None
+    return above if tags.get(standard.SPAN_KIND) in _OUTGOING and is_dropped(above) else None
 
 
 def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecordingSpan | None]:
