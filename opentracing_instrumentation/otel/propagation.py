@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
+from opentelemetry import trace as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
@@ -19,6 +21,9 @@ from .span import BAGGAGE_KEY, SPAN_KEY, SpanContext
 _BAGGAGE = W3CBaggagePropagator()
 _PARTS = (TraceContextTextMapPropagator(), _BAGGAGE)
 _W3C = CompositePropagator(_PARTS)
+
+_TRACEPARENT, *_OTHER_HEADERS = "traceparent", "tracestate", "baggage"
+_VERSION_00 = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 
 _JAEGER_HEADER = "uber-trace-id"
 _JAEGER_BAGGAGE = "uberctx-"
@@ -69,7 +74,7 @@ def inject(span_context: SpanContext, carrier: MutableMapping[str, str], propaga
         return
     identity = span_context.unwrap()  # what the propagator would do, in a third of the time
     if identity.is_valid:
-        carrier["traceparent"] = f"00-{identity.trace_id:032x}-{identity.span_id:016x}-{identity.trace_flags:02x}"
+        carrier[_TRACEPARENT] = f"00-{identity.trace_id:032x}-{identity.span_id:016x}-{identity.trace_flags:02x}"
         if identity.trace_state:
             carrier["tracestate"] = identity.trace_state.to_header()
     if span_context.items:
@@ -79,12 +84,27 @@ def inject(span_context: SpanContext, carrier: MutableMapping[str, str], propaga
 def extract(carrier: Mapping[Any, Any], propagator: TextMapPropagator) -> SpanContext | None:
     """Return the span context that a mapping holds, or its baggage alone, or ``None`` if it can't be read."""
     try:
-        context = propagator.extract(_readable(carrier), Context(), _getter)
+        readable = _readable(carrier)
+        if is_w3c(propagator) and readable.keys().isdisjoint(_OTHER_HEADERS):
+            known = _known(readable.get(_TRACEPARENT))
+            if known is not None:
+                return known
+        context = propagator.extract(readable, Context(), _getter)
     except Exception:  # whatever strangers send: it begins a new trace
         return None
     span: Any = context.get(SPAN_KEY)
     is_empty = (span is None or not span.get_span_context().is_valid) and not context.get(BAGGAGE_KEY)
     return None if is_empty else SpanContext.of(context)
+
+
+def _known(traceparent: Any) -> SpanContext | None:
+    """Return what a header of today's version says, as the propagator would; ``None`` if that has to see to it."""
+    match = _VERSION_00(traceparent) if type(traceparent) is str else None
+    if match is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    identity = otel.SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return SpanContext(otel.NonRecordingSpan(identity), None) if identity.is_valid else None
 
 
 def inject_binary(span_context: SpanContext, carrier: bytearray) -> None:

@@ -20,8 +20,9 @@ from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
-from .span import SPAN_KEY, Span
+from .span import BAGGAGE_KEY, SPAN_KEY, Span
 
+_EMPTY = Context()
 SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
 
 #: Tells, by its tokens, in which of Python's contexts a scope was opened.
@@ -65,12 +66,13 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
         self._end_time: float | None = None
         self._is_closed = False
         self._around = context = current_context()
-        self._outer = _top(context)
+        self._outer = None if SCOPE_KEY not in context else _top(context)
         #: What OpenTelemetry takes for the current span in this scope.
         self.current: Any
         if isinstance(span, Span):
-            self.current = span.unwrap()
-            context = span.current_in(context)
+            self.current = span._span
+            if context.get(BAGGAGE_KEY) is not span._baggage:
+                context = span.current_in(context)
         else:
             self.current = INVALID_SPAN if span is None else context.get(SPAN_KEY)
         attach(Context({**context, SPAN_KEY: self.current, SCOPE_KEY: self}))
@@ -82,15 +84,15 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
             return
         self._is_closed = True
         is_here = self._is_here()
-        top = _top(get_current())
-        if top is self:
+        context = get_current()
+        if context.get(SCOPE_KEY) is self and context.get(SPAN_KEY) is self.current:
             self.is_left = not is_here
             attach(self.end())
             if is_here:  # nobody will step over it: let go of what was before
-                self._around, self._outer = Context(), None
+                self._around, self._outer = _EMPTY, None
             return
         self.is_left = True
-        if is_here and self._is_below(top):
+        if is_here and self._is_below(_top(context)):
             self._end_time = time()  # the scopes above end it
         else:
             self._finish()
@@ -110,7 +112,8 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
 
     def end(self) -> Context:
         """Finish the span, and those of the scopes below that were closed before; return the context to go on in."""
-        self._finish()
+        if self._to_finish is not None:
+            self._finish()
         context, outer = self._around, self._outer
         while outer is not None and outer.is_left:
             outer._finish()

@@ -162,10 +162,10 @@ class Translation(Mapping[str, Any]):
         return iter(self.attributes())
 
     def __len__(self) -> int:
-        return len(self.attributes())
+        return len(self.made or self.attributes())
 
     def items(self) -> Any:
-        return self.attributes().items()
+        return (self.made or self.attributes()).items()
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes in a dict of the caller's own, as earlier releases of the SDK ask for them."""

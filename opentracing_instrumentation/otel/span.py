@@ -164,8 +164,6 @@ class Span(opentracing.Span):  # type: ignore[misc]
         To its own trace the span adds its baggage; in any other, there is the span's only.
         """
         present: Any = context.get(BAGGAGE_KEY)
-        if present is self._baggage:
-            return context
         current = otel.get_current_span(context).get_span_context()
         if current.is_valid and current.trace_id != self._span.get_span_context().trace_id:
             present = None
