@@ -74,6 +74,8 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         super().__init__(ScopeManager(self))
         #: The rules by which tags become attributes.
         self.conventions = Conventions(semconv, names)
+        #: What it was given.
+        self.tracer_provider = tracer_provider
         self._propagator = propagator
         self._otel = _otel_tracer(tracer_provider, self.conventions.schema_url)
         self._may_be_void = isinstance(self._otel, NoOpTracer | ProxyTracer)
