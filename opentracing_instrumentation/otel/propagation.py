@@ -102,8 +102,8 @@ def _known(traceparent: Any) -> SpanContext | None:
     match = _VERSION_00(traceparent) if type(traceparent) is str else None
     if match is None:
         return None
-    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
-    identity = otel.SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    flags = TraceFlags(int(match[3], 16))
+    identity = otel.SpanContext(int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=flags)
     return SpanContext(otel.NonRecordingSpan(identity), None) if identity.is_valid else None
 
 
