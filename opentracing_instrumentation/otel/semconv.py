@@ -657,8 +657,8 @@ _NAMES_ELSEWHERE: Mapping[str, Mapping[str, str]] = {
 #: Plans for tags that spans of each kind are told of after their beginning.
 _LATE = {kind: Plan("", "", kind, {}, (), ()) for kind in SpanKind}
 
-#: As many shapes of spans are remembered, and as many plans for each.
-_MOST = 1024
+#: As many plans are remembered.
+_MOST = 4096
 
 #: Tags that have few different values; in the spans of servers there are those of any caller's.
 _CONSTANT = {
@@ -688,12 +688,6 @@ class _Shape:
         self.plans: dict[Any, Plan] = {}
 
 
-def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(known) >= _MOST:
-        known.clear()
-    known[key] = value
-
-
 class Conventions:
     """The rules in force for one tracer.
 
@@ -716,6 +710,7 @@ class Conventions:
         self._rules: dict[str, Rule | str] = {}
         self._names = _NAMES_ELSEWHERE[semconv]
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
+        self._remembered = 0  # plans, of all shapes
         for tag, (stable, old) in TABLE.items():
             self._rules[tag] = {"stable": stable, "old": old}.get(semconv) or _nothing
             if semconv == "dup":
@@ -724,23 +719,27 @@ class Conventions:
     def begin(self, operation: str, tags: Mapping[str, Any]) -> tuple[str, Translation]:
         """Return a span's name, and its kind and attributes, for the name and the tags that it begins with."""
         try:
-            shape = self._shapes.get((operation, tags.get(standard.SPAN_KIND), *tags)) or self._shape(operation, tags)
+            key = (operation, tags.get(standard.SPAN_KIND), *tags)
+            shape = self._shapes.get(key) or self._shape(key, tags)
             values = shape.values(tags)
             plan = shape.plans.get(values) or self._plan(operation, tags, shape, values)
         except TypeError:  # the value of a tag is not hashable
             plan = self._made(operation, {}, tags)
         return plan.name or span_name(operation, tags), Translation(plan, tags)
 
-    def _shape(self, operation: str, tags: Mapping[str, Any]) -> _Shape:
+    def _shape(self, key: tuple[Any, ...], tags: Mapping[str, Any]) -> _Shape:
         kind = kind_of(tags.get(standard.SPAN_KIND))
         constant = _CONSTANT if kind in _SERVING else _CONSTANT_OF_CLIENTS
-        shape = _Shape(tuple(tag for tag in tags if tag in constant))
-        _remember(self._shapes, (operation, tags.get(standard.SPAN_KIND), *tags), shape)
+        self._shapes[key] = shape = _Shape(tuple(tag for tag in tags if tag in constant))
         return shape
 
     def _plan(self, operation: str, tags: Mapping[str, Any], shape: _Shape, values: Any) -> Plan:
         plan = self._made(operation, {tag: tags[tag] for tag in shape.constant}, tags)
-        _remember(shape.plans, values, plan)
+        self._remembered += 1
+        if self._remembered > _MOST:
+            self._shapes.clear()
+            self._remembered = 0
+        shape.plans[values] = plan
         return plan
 
     def _made(self, operation: str, constant: Mapping[str, Any], tags: Mapping[str, Any]) -> Plan:

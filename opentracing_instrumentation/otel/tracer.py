@@ -99,9 +99,10 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if not _says_nothing_of_silence(context) and _is_suppressed(context, purpose == "http"):
             return True
         if purpose == "database":
-            return (type(context.get(SPAN_KEY)) is NonRecordingSpan and is_dropped(context.get(SPAN_KEY))) or (
-                self._may_be_void and not self.records
-            )
+            above = context.get(SPAN_KEY)
+            if type(above) is NonRecordingSpan and is_dropped(above):
+                return True
+            return self._may_be_void and not self.records
         return self._may_be_void and purpose is not None and not self.records and self._says_nothing(context)
 
     @property

@@ -18,7 +18,7 @@ from opentracing_instrumentation._core.statements import summarize
 from opentracing_instrumentation.client_hooks import hooks
 from opentracing_instrumentation.middleware._served import WEBSOCKET_CLOSE_CODE
 from opentracing_instrumentation.otel import Tracer
-from opentracing_instrumentation.otel.semconv import TABLE
+from opentracing_instrumentation.otel.semconv import _MOST, TABLE
 
 #: What middleware tells of a request.
 SERVED = {
@@ -553,6 +553,29 @@ def test_attributes_are_those_of_the_conventions() -> None:
     deprecated = {"http.method", "http.url", "http.status_code", "db.system", "db.statement", "db.name", "peer.service"}
     assert stable & deprecated == set()
     assert "http.method" in old
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Neither names nor values that never come again fill the memory; the same tags have the same attributes anew."""
+    tracer = Tracer(TracerProvider(shutdown_on_exit=False))
+    first = {"peer.hostname": "db0.example", **CLIENT}
+    expected = dict(tracer.start_span("GET", tags=first).unwrap().attributes)
+    for number in range(_MOST + 10):
+        tracer.start_span("GET", tags={**first, "peer.hostname": f"db{number}.example"})
+        tracer.start_span(f"GET:{number}", tags=dict(CLIENT))
+    shapes = tracer.conventions._shapes.values()
+    assert sum(len(shape.plans) for shape in shapes) <= _MOST
+    assert len(shapes) <= _MOST
+    assert dict(tracer.start_span("GET", tags=first).unwrap().attributes) == expected
+
+
+def test_the_same_tags_with_other_values() -> None:
+    """What is remembered of one span is not told of another that differs in a value, or in its kind alone."""
+    for kind, address in ("client", "server.address"), ("server", "client.address"), ("client", "server.address"):
+        for host in "a.example", "b.example":
+            attributes = told("stable", "x:y", {"span.kind": kind, "peer.hostname": host, "db.type": "mysql"})[2]
+            assert attributes[address] == host
+    assert told("stable", "x:y", {**CLIENT, "db.type": "redis"})[2]["db.system.name"] == "redis"
 
 
 def test_values_of_any_type_for_tags_with_a_rule() -> None:
