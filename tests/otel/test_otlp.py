@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from .processes import run
+from .processes import PATIENCE, run
 from .receiver import Received, grpc_receiver, http_receiver, told
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 RECEIVERS = {"http/protobuf": http_receiver, "grpc": grpc_receiver}
 
