@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -186,16 +186,17 @@ class TracedFunction(Case):
         return nullcontext(tracer.start_as_current_span("work")(self._work))
 
 
-OUR_CALLER = {
+#: The caller's context in a request's headers, by basictracer's propagator and by OpenTelemetry's.
+CALLER = {
     "HTTP_OT_TRACER_TRACEID": "5b8aa5a2d2c872e8",
     "HTTP_OT_TRACER_SPANID": "051581bf3cb55c13",
     "HTTP_OT_TRACER_SAMPLED": "true",
+    "HTTP_TRACEPARENT": "00-5b8aa5a2d2c872e8321cf37308d69df2-051581bf3cb55c13-01",
 }
-THEIR_CALLER = {"HTTP_TRACEPARENT": "00-5b8aa5a2d2c872e8321cf37308d69df2-051581bf3cb55c13-01"}
 
 
-def environ(caller: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a WSGI server hands on of a browser's request that came through a proxy with these trace headers."""
+def environ() -> dict[str, Any]:
+    """Return what a WSGI server hands on of a browser's request that came through a proxy with trace headers."""
     return {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -219,7 +220,7 @@ def environ(caller: Mapping[str, str]) -> dict[str, Any]:
         "HTTP_ACCEPT_LANGUAGE": "en-US,en;q=0.5",
         "HTTP_ACCEPT_ENCODING": "gzip, deflate",
         "HTTP_CONNECTION": "keep-alive",
-        **caller,
+        **CALLER,
     }
 
 
@@ -232,7 +233,7 @@ class BeforeRequest(Case):
         return nullcontext(lambda: None)
 
     def ours(self) -> AbstractContextManager[Call]:
-        request = environ(OUR_CALLER)
+        request = environ()
 
         def serve() -> None:
             span = before_request(WSGIRequestWrapper.from_wsgi_environ(request))
@@ -245,7 +246,7 @@ class BeforeRequest(Case):
     def theirs(self, provider: TracerProvider) -> AbstractContextManager[Call]:
         from opentelemetry.instrumentation.wsgi import collect_request_attributes, get_default_span_name, wsgi_getter
 
-        request, tracer = environ(THEIR_CALLER), provider.get_tracer(__name__)
+        request, tracer = environ(), provider.get_tracer(__name__)
 
         def serve() -> None:
             attributes = collect_request_attributes(request)
@@ -267,23 +268,23 @@ class WSGI(Case):
     name, ratio, idle, has_parent = "wsgi", 0.2, 1, False
 
     def bare(self) -> AbstractContextManager[Call]:
-        return nullcontext(_serving(_application, OUR_CALLER))
+        return nullcontext(_serving(_application))
 
     def ours(self) -> AbstractContextManager[Call]:
         from opentracing_instrumentation.middleware.wsgi import TracingMiddleware
 
-        return nullcontext(_serving(TracingMiddleware(_application), OUR_CALLER))
+        return nullcontext(_serving(TracingMiddleware(_application)))
 
     def theirs(self, provider: TracerProvider) -> AbstractContextManager[Call]:
         from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 
         middleware = OpenTelemetryMiddleware(_application, None, None, provider, METERS)
-        return nullcontext(_serving(middleware, THEIR_CALLER))
+        return nullcontext(_serving(middleware))
 
 
-def _serving(application: Callable[..., Any], caller: Mapping[str, str]) -> Call:
+def _serving(application: Callable[..., Any]) -> Call:
     """Return what a WSGI server does for a request (PEP 3333)."""
-    request = environ(caller)
+    request = environ()
 
     def serve() -> None:
         body = application(request.copy(), _start_response)

@@ -13,13 +13,14 @@ from opentracing import Format
 from .cases import Hook
 from .measure import Call
 
-#: The caller's context in a message's headers, for ours and for theirs.
+TRACEPARENT = "00-00000000000000005b8aa5a2d2c872e8-051581bf3cb55c13-01"
+#: The caller's context in a message's headers, by basictracer's propagator and by OpenTelemetry's.
 CALLER = {
     "ot-tracer-traceid": "5b8aa5a2d2c872e8",
     "ot-tracer-spanid": "051581bf3cb55c13",
     "ot-tracer-sampled": "true",
+    "traceparent": TRACEPARENT,
 }
-TRACEPARENT = "00-00000000000000005b8aa5a2d2c872e8-051581bf3cb55c13-01"
 
 
 class Celery(Hook):

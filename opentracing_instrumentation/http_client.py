@@ -64,10 +64,11 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
     What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
     """
     parent = current_span_extractor()
+    is_dropped = getattr(parent, "is_dropped", False) is True  # an OpenTelemetry span's: its child has no use for tags
     span = opentracing.tracer.start_span(
         operation_name=request.operation,
         child_of=None if parent is None else parent.context,
-        tags=_request_tags(request),
+        tags=_DROPPED_TAGS.copy() if is_dropped else _request_tags(request),
     )
     for interceptor in ClientInterceptors.get_interceptors():
         try:
@@ -76,6 +77,9 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
             report(f"interceptor {type(interceptor).__qualname__}", error)
     _inject(request, span)
     return span
+
+
+_DROPPED_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
 
 
 def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
     except Exception:
         logging.exception("trace extract failed: a new trace begins")
         parent = None
-    return tracer.start_span(operation_name=request.operation, child_of=parent, tags=_request_tags(request))
+    tags = None if getattr(tracer, "records", True) is False else _request_tags(request)  # without OpenTelemetry's SDK
+    return tracer.start_span(operation_name=request.operation, child_of=parent, tags=tags)
 
 
 def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:

@@ -69,8 +69,9 @@ def _idle(purpose: str | None) -> Callable[[], bool]:
     return idle
 
 
-#: Tell it of any call; of an HTTP request; of a call to a database, which takes no context along.
-idle, idle_http, idle_database = _STANDARD = _idle(None), _idle("http"), _idle("database")
+#: Tell it of any call, in which a context may arrive; of one that takes a context along; of such a one by HTTP; and of
+#: one to a database, which takes no context along.
+idle, idle_client, idle_http, idle_database = _STANDARD = tuple(map(_idle, (None, "client", "http", "database")))
 
 _Texts = tuple[str, str, str]
 

@@ -441,6 +441,7 @@ class Patcher:
     def __init__(self) -> None:
         self.patches_installed = False
         self._declared: list[Patch] | None = None
+        self._described_by: Mapping[str, Callable[..., Any]] = {}
 
     @property
     def applicable(self) -> bool:
@@ -491,6 +492,27 @@ class Patcher:
                 return
             self.patches_installed = False
             self._reset_patches()
+
+    def describe_by(self, descriptions: Mapping[str, Callable[..., Any]]) -> None:
+        """Put other descriptions in place of methods of their names, until this is called again.
+
+        Args:
+            descriptions: they are what the methods are, bound to this patcher. All others are themselves again.
+
+        If the hook is installed, it stays so.
+        """
+        with _lock:
+            installed = self.patches_installed
+            if installed:
+                self.reset_patches()
+            for name in [
+                name for name, member in vars(self).items() if name in _marks(type(self)) and callable(member)
+            ]:
+                delattr(self, name)
+            vars(self).update(descriptions)
+            self._declared = None
+        if installed:
+            self.install_patches()
 
     def _install_patches(self) -> None:
         for patch in self.all_patches:

@@ -24,7 +24,7 @@ from opentracing import Span
 from opentracing.ext import tags as standard
 
 from .. import n_plus_one
-from .._core.calls import Description, FlowDescription, idle, instrument
+from .._core.calls import Description, FlowDescription, idle_database, instrument
 from .._core.safety import report
 from ..config import CONFIG
 from ..request_context import current_span
@@ -190,7 +190,7 @@ class _CodedFlow(_Coded, FlowDescription):
     """The same, of a description that yields its span."""
 
 
-def description(describe: Callable[..., Any], place: str, idle: Callable[[], bool] = idle) -> Description:
+def description(describe: Callable[..., Any], place: str, idle: Callable[[], bool] = idle_database) -> Description:
     """Return the description of a driver's calls by a function: its spans bear the codes of the database's errors."""
     kind = _CodedFlow if inspect.isgeneratorfunction(describe) else _Coded
     return kind(describe, place, idle=idle)

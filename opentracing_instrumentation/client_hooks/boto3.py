@@ -27,7 +27,16 @@ import opentracing
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import Description, FlowDescription, Switch, _signature, idle, instrument
+from .._core.calls import (
+    Description,
+    FlowDescription,
+    Switch,
+    _signature,
+    idle,
+    idle_client,
+    idle_database,
+    instrument,
+)
 from .._core.patching import Patch, Patcher, replace, trace
 from .._core.safety import report
 from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
@@ -90,6 +99,10 @@ class Boto3Patcher(Patcher):
         super().__init__()
         #: These functions without tracing, by name, while the hook is installed.
         self.s3_original_funcs: dict[str, Callable[..., Any]] = {}
+
+    def idle(self) -> bool:
+        """Tell whether nobody listens, nor has a context to travel: in messages, if that is asked for."""
+        return idle_client() if CONFIG.aws_propagation else idle_database()
 
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook."""

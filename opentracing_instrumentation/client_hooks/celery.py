@@ -27,7 +27,7 @@ import opentracing
 from opentracing import Format, Scope, ScopeManager, Span, UnsupportedFormatException, logs
 from opentracing.ext import tags as standard
 
-from .._core.calls import FlowDescription, idle, instrument
+from .._core.calls import FlowDescription, idle, idle_client, instrument
 from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, trace
 from .._core.safety import report
 from ..request_context import get_current_span
@@ -67,6 +67,8 @@ class CeleryPatcher(Patcher):
         _QUEUE_TIME: "of a run: seconds from its publishing, or from the time that it was planned for, to its start",
         _STATE: "of a run: what became of it: `SUCCESS`, `FAILURE`, `RETRY`, `IGNORED`, `REJECTED`",
     }
+
+    idle = staticmethod(idle_client)
 
     def patches(self) -> Iterable[Patch]:
         """Return the patches of this hook: the marked methods, and the handlers of signals."""

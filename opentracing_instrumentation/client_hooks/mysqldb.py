@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import Switch
+from .._core.calls import Switch, idle_database
 from .._core.patching import Patch, Patcher, replace
 from ..utils import child_span
 from ._connect_params import Arguments, shown
@@ -109,6 +109,7 @@ class MySQLdbPatcher(Patcher):
         STATUS_CODE: "the number of the database's error, if that is how it ends",
     }
     settings = SETTINGS
+    idle = staticmethod(idle_database)
 
     def patches(self) -> Iterable[Patch]:
         # described even with no tracer set: the arguments are for the statements to come

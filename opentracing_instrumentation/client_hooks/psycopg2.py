@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import Switch, instrument
+from .._core.calls import Switch, idle_database, instrument
 from .._core.patching import AttributePatch, Patch, Patcher, replace
 from .._core.safety import report
 from .._core.side_table import SideTable
@@ -341,6 +341,7 @@ class Psycopg2Patcher(Patcher):
         STATUS_CODE: "the SQLSTATE of the database's error, if that is how it ends",
     }
     settings = SETTINGS
+    idle = staticmethod(idle_database)
 
     def patches(self) -> Iterable[Patch]:
         yield _ConnectPatch("psycopg2:_connect")

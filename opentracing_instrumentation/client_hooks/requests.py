@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import idle
+from .._core.calls import idle_http
 from .._core.patching import Patcher, trace
 from .._core.safety import report
 from .._core.tags import HTTP_RESEND_COUNT
@@ -56,7 +56,7 @@ class RequestsPatcher(Patcher):
 
     def idle(self) -> bool:
         """Tell whether nobody listens: no tracer, no interceptor, no response handler."""
-        return idle() and self.response_handler_hook is None
+        return idle_http() and self.response_handler_hook is None
 
     @staticmethod
     def message_of(error: BaseException) -> str:

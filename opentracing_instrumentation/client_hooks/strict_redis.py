@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import idle
+from .._core.calls import idle, idle_database
 from .._core.patching import CallPatch, Patch, Patcher, replace, trace
 from .._core.safety import report
 from .._core.tags import PEER_HOST_IPV6
@@ -121,6 +121,7 @@ class RedisPatcher(Patcher):
         standard.MESSAGE_BUS_DESTINATION: "the channel, the first one if there are several",
     }
     settings = ("legacy_peer_tags",)
+    idle = staticmethod(idle_database)
 
     #: Whether keys are tagged.
     tag_keys: bool = True

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 from opentracing import logs
 from opentracing.ext import tags as standard
 
-from .._core.calls import FlowDescription, instrument
+from .._core.calls import FlowDescription, idle_http, instrument
 from .._core.patching import AttributePatch, Patch, Patcher, trace
 from .._core.safety import report
 from ..http_client import (
@@ -50,6 +50,7 @@ class TornadoPatcher(Patcher):
     library: ClassVar[str | None] = "tornado"
     supports = ">=6.1"
     spans, settings = REQUEST_SPANS, REQUEST_SETTINGS
+    idle = staticmethod(idle_http)
     tags: ClassVar[Mapping[str, str]] = {
         **REQUEST_TAGS,
         standard.HTTP_STATUS_CODE: "the response's status, as text; `599` if there was no response",

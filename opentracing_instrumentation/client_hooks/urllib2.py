@@ -15,7 +15,7 @@ from wsgiref.headers import Headers
 from opentracing import Span
 from opentracing.ext import tags as standard
 
-from .._core.calls import idle
+from .._core.calls import idle_http
 from .._core.patching import CallPatch, Patch, Patcher, trace
 from ..http_client import (
     REQUEST_SETTINGS,
@@ -39,6 +39,7 @@ class UrllibPatcher(Patcher):
     library: ClassVar[str | None] = "urllib"
     supports = "part of Python"
     spans, tags, settings = REQUEST_SPANS, REQUEST_TAGS, REQUEST_SETTINGS
+    idle = staticmethod(idle_http)
 
     @staticmethod
     def message_of(error: BaseException) -> str:
@@ -51,7 +52,7 @@ class UrllibPatcher(Patcher):
         yield CallPatch(
             "urllib.request:AbstractHTTPHandler.do_open",
             self.send,
-            idle=lambda: _traced.get() or idle(),
+            idle=lambda: _traced.get() or self.idle(),
             message_of=self.message_of,
         )
 

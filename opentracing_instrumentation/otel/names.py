@@ -17,6 +17,9 @@ from .._core.statements import summarize
 _Tags = Mapping[str, Any]
 _Namer = Callable[[_Tags], str | None]
 
+#: Tags of many different values that names follow from.
+NAMING = (standard.DATABASE_STATEMENT, "sql", "redis.commands", standard.MESSAGE_BUS_DESTINATION)
+
 _TRANSACTIONS = {
     "commit": "COMMIT",
     "rollback": "ROLLBACK",

@@ -16,13 +16,14 @@ from time import time
 from typing import Any
 
 from opentelemetry.context import Context, attach, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, get_current_span
+from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span
 from opentracing import Scope as OpenTracingScope
 from opentracing import ScopeManager as OpenTracingScopeManager
 
-from .span import SPAN_KEY, Span
+from .span import BAGGAGE_KEY, SPAN_KEY, Span
 
-_SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
+_EMPTY = Context()
+SCOPE_KEY = create_key("opentracing_instrumentation.otel.scope")
 
 #: Tells, by its tokens, in which of Python's contexts a scope was opened.
 _opened: ContextVar[None] = ContextVar("opentracing_instrumentation.otel.opened")
@@ -31,8 +32,8 @@ _opened: ContextVar[None] = ContextVar("opentracing_instrumentation.otel.opened"
 def current_context() -> Context:
     """Return OpenTelemetry's current context, after it has been rid of scopes that were closed from elsewhere."""
     context = get_current()
-    scope = _top(context)
-    if scope is not None and scope.is_left:
+    scope: Any = context.get(SCOPE_KEY)
+    if scope is not None and scope.is_left and context.get(SPAN_KEY) is scope.current:
         context = scope.end()
         attach(context)
     return context
@@ -40,20 +41,8 @@ def current_context() -> Context:
 
 def _top(context: Context) -> Scope | None:
     """Return the scope whose span is the current one."""
-    scope: Any = context.get(_SCOPE_KEY)
+    scope: Any = context.get(SCOPE_KEY)
     return scope if scope is not None and context.get(SPAN_KEY) is scope.current else None
-
-
-def is_dropped(context: Context) -> bool:
-    """Tell whether the current span of a context is not recorded, and so none of its children as a rule."""
-    span = context.get(SPAN_KEY)
-    if not isinstance(span, NonRecordingSpan):
-        return False
-    if span is INVALID_SPAN:  # begun where there is no SDK, if it is a span at all
-        scope = _top(context)
-        return scope is not None and isinstance(scope.span, Span)
-    identity = span.get_span_context()
-    return identity.is_valid and not identity.trace_flags.sampled
 
 
 class Scope(OpenTracingScope):  # type: ignore[misc]
@@ -77,15 +66,16 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
         self._end_time: float | None = None
         self._is_closed = False
         self._around = context = current_context()
-        self._outer = _top(context)
+        self._outer = None if SCOPE_KEY not in context else _top(context)
         #: What OpenTelemetry takes for the current span in this scope.
         self.current: Any
         if isinstance(span, Span):
-            self.current = span.unwrap()
-            context = span.current_in(context)
+            self.current = span._span
+            if context.get(BAGGAGE_KEY) is not span._baggage:
+                context = span.current_in(context)
         else:
             self.current = INVALID_SPAN if span is None else context.get(SPAN_KEY)
-        attach(Context({**context, SPAN_KEY: self.current, _SCOPE_KEY: self}))
+        attach(Context({**context, SPAN_KEY: self.current, SCOPE_KEY: self}))
         self._token = _opened.set(None)
 
     def close(self) -> None:
@@ -94,15 +84,15 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
             return
         self._is_closed = True
         is_here = self._is_here()
-        top = _top(get_current())
-        if top is self:
+        context = get_current()
+        if context.get(SCOPE_KEY) is self and context.get(SPAN_KEY) is self.current:
             self.is_left = not is_here
             attach(self.end())
             if is_here:  # nobody will step over it: let go of what was before
-                self._around, self._outer = Context(), None
+                self._around, self._outer = _EMPTY, None
             return
         self.is_left = True
-        if is_here and self._is_below(top):
+        if is_here and self._is_below(_top(context)):
             self._end_time = time()  # the scopes above end it
         else:
             self._finish()
@@ -122,7 +112,8 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
 
     def end(self) -> Context:
         """Finish the span, and those of the scopes below that were closed before; return the context to go on in."""
-        self._finish()
+        if self._to_finish is not None:
+            self._finish()
         context, outer = self._around, self._outer
         while outer is not None and outer.is_left:
             outer._finish()
@@ -157,13 +148,14 @@ class ScopeManager(OpenTracingScopeManager):  # type: ignore[misc]
         While a native span is current, or the context of a remote one, that is a scope which closes nothing.
         """
         context = get_current()
-        scope = _top(context)
-        if scope is not None and scope.is_left:
-            context = current_context()
-            scope = _top(context)
-        if scope is not None:
-            return scope if scope._span is not None else None
+        scope: Any = context.get(SCOPE_KEY)
+        if scope is not None and context.get(SPAN_KEY) is scope.current:
+            if not scope.is_left:
+                return scope if scope._span is not None else None
+            current_context()  # steps over it
+            return self.active
         native = get_current_span(context)
         if not native.get_span_context().is_valid:
             return None
-        return OpenTracingScope(self, Span(self._tracer, native, context))
+        kind = getattr(native, "kind", SpanKind.INTERNAL)
+        return OpenTracingScope(self, Span(self._tracer, native, context, kind))

@@ -7,9 +7,10 @@ first stable release (``old``); ``dup`` is both. A tag without a line is an attr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from opentracing.ext import tags as standard
 
 from .._core.statements import summarize
 from .._core.tags import HTTP_RESEND_COUNT, PEER_HOST_IPV6
-from .names import span_name
+from .names import NAMING, span_name
 from .values import attempt, plain
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ _SYSTEMS = {
     "db2": "ibm.db2",
     "sql": "other_sql",
 }
+#: Where databases listen by default, by the tag of their type.
+_PORTS = {
+    "postgres": 5432,
+    "postgresql": 5432,
+    "mysql": 3306,
+    "mariadb": 3306,
+    "redis": 6379,
+    "mssql": 1433,
+    "oracle": 1521,
+}
 #: By the name of an AWS service: the messaging system, and what its operations do with messages.
 _AWS_MESSAGING = {"sqs": "aws_sqs", "sns": "aws.sns"}
 _MESSAGE_OPERATIONS = {
@@ -56,51 +67,93 @@ _MESSAGE_OPERATIONS = {
 
 #: Adds to a translation what the value of a tag means.
 Rule = Callable[["Translation", Any], None]
+#: Tags, each with what becomes of it: an attribute's name, or a rule.
+_Steps = tuple[tuple[Any, "Rule | str"], ...]
+
+
+class Plan:
+    """What spans with the same constant tags have in common. It is worked out once somebody asks for it.
+
+    Args:
+        operation: the name that they were given.
+        name: the name by the conventions; ``None`` if it follows from other tags.
+        kind: their kind.
+        constant: the constant tags.
+        first: what becomes of these.
+        steps: what becomes of the others.
+    """
+
+    __slots__ = ("_constant", "_first", "kind", "known", "name", "operation", "steps")
+
+    def __init__(
+        self,
+        operation: str,
+        name: str | None,
+        kind: SpanKind,
+        constant: Mapping[str, Any],
+        first: _Steps,
+        steps: _Steps,
+    ) -> None:
+        self.operation = operation
+        self.name = name
+        self.kind = kind
+        self.steps = steps
+        self._constant = constant
+        self._first = first
+        #: The attributes that the constant tags become, once somebody has asked for them.
+        self.known: dict[str, Any] | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes that the constant tags become. The dict is shared: copy it, don't change it."""
+        if self.known is None:
+            common = Translation(self, self._constant)
+            common.take(self._first)
+            self.known = common.made
+        return self.known
 
 
 class Translation(Mapping[str, Any]):
     """The attributes for the tags of a span, worked out when somebody asks for them: nobody does if it is sampled out.
 
     Args:
-        rules: what becomes of each tag.
-        operation: the name that the span was given.
-        kind: the span's.
+        plan: the plan for them.
         tags: the tags.
     """
 
-    __slots__ = ("_is_made", "_rules", "is_error", "kind", "made", "operation", "tags")
+    __slots__ = ("_is_made", "is_error", "kind", "made", "plan", "tags")
 
-    def __init__(
-        self, rules: Mapping[str, Rule | str], operation: str, kind: SpanKind, tags: Mapping[str, Any]
-    ) -> None:
-        self._rules = rules
+    def __init__(self, plan: Plan, tags: Mapping[str, Any]) -> None:
         self._is_made = False
         #: The attributes that there are by now.
         self.made: dict[str, Any] = {}
-        self.operation = operation
-        self.kind = kind
+        self.plan = plan
+        self.kind = plan.kind
         self.tags = tags
         #: Whether the tags say that the span failed, or not; ``None`` if they don't say.
         self.is_error: bool | None = None
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes."""
-        made = self.made
         if not self._is_made:
             self._is_made = True
-            rules = self._rules
-            for tag, value in self.tags.items():
-                rule = rules.get(tag)
-                if isinstance(rule, str):
-                    made[rule] = value if type(value) is str else plain(value)
-                elif rule is None:
-                    made[str(tag)] = value if type(value) is str else plain(value)
-                else:
-                    try:
-                        rule(self, value)
-                    except Exception:  # a value of a kind that the rule knows nothing of
-                        made[tag] = plain(value)
-        return made
+            plan = self.plan
+            self.made = (plan.known or plan.attributes()).copy()
+            if plan.steps:
+                self.take(plan.steps)
+        return self.made
+
+    def take(self, steps: _Steps) -> None:
+        """Add what becomes of these tags."""
+        made, tags = self.made, self.tags
+        for tag, rule in steps:
+            value = tags[tag]
+            if isinstance(rule, str):
+                made[rule] = value if type(value) is str else plain(value)
+            else:
+                try:
+                    rule(self, value)
+                except Exception:  # a value of a kind that the rule knows nothing of
+                    made[tag] = plain(value)
 
     def __getitem__(self, name: str) -> Any:
         return self.attributes()[name]
@@ -109,10 +162,10 @@ class Translation(Mapping[str, Any]):
         return iter(self.attributes())
 
     def __len__(self) -> int:
-        return len(self.attributes())
+        return len(self.made or self.attributes())
 
     def items(self) -> Any:
-        return self.attributes().items()
+        return (self.made or self.attributes()).items()
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes in a dict of the caller's own, as earlier releases of the SDK ask for them."""
@@ -178,7 +231,21 @@ def _integer(name: str) -> Rule:
     return put
 
 
+#: Tags beside which a component says nothing that the attributes for them don't say.
+_TOLD_BY = (standard.DATABASE_TYPE, "boto3.service_name", "celery.task_name")
+
+
+def _component(span: Translation, value: Any) -> None:
+    if not any(tag in span.tags for tag in _TOLD_BY):
+        span.made[standard.COMPONENT] = plain(value)
+
+
 # Peers
+
+
+def _peer_service(span: Translation, value: Any) -> None:
+    if value != span.tags.get(standard.DATABASE_TYPE):  # as "redis" is, of Redis
+        span.made["service.peer.name"] = plain(value)
 
 
 def _address(value: Any) -> str:
@@ -200,8 +267,17 @@ def _ip(span: Translation, value: Any) -> None:
 
 
 def _port(span: Translation, value: Any) -> None:
-    name = "client.port" if span.kind in _SERVING else "server.port"
-    span.made[name] = value if type(value) is int else attempt(int, value)
+    port = value if type(value) is int else attempt(int, value)
+    if span.kind in _SERVING:
+        span.made["client.port"] = port
+    else:
+        _server_port(span, port)
+
+
+def _server_port(span: Translation, port: Any) -> None:
+    """Tell the port of a server, but for a database's that listens where all of its kind do."""
+    if port != _PORTS.get(span.tags.get(standard.DATABASE_TYPE, "")):
+        span.made["server.port"] = port
 
 
 def _old_host(span: Translation, value: Any) -> None:
@@ -317,14 +393,23 @@ def _old_db_type(span: Translation, value: Any) -> None:
 
 def _operation(span: Translation) -> str | None:
     """Return the operation of a span of a database that has no statement: a command of Redis, or a commit."""
-    prefix, _, name = span.operation.partition(":")
+    prefix, _, name = span.plan.operation.partition(":")
     if prefix == "redis":
-        commands = span.tags.get("redis.commands")
-        if isinstance(commands, str) and commands:
-            first, *others = commands.split(", ")
-            return f"{name} {first}" if all(other == first for other in others) else name
         return name
     return {"commit": "COMMIT", "rollback": "ROLLBACK", "begin-trans": "BEGIN"}.get(name)
+
+
+def _commands(attribute: str) -> Rule:
+    """Return the rule for the commands of a pipeline, which has them in its operation if they are all the same."""
+
+    def put(span: Translation, value: Any) -> None:
+        span.made["redis.commands"] = plain(value)
+        if isinstance(value, str) and value and attribute in span.made:
+            first, *others = value.split(", ")
+            if all(other == first for other in others):
+                span.made[attribute] = f"{span.made[attribute]} {first}"
+
+    return put
 
 
 def _db_instance(span: Translation, value: Any) -> None:
@@ -334,7 +419,7 @@ def _db_instance(span: Translation, value: Any) -> None:
     if host:
         span.made["server.address"] = host
     if port:
-        span.made["server.port"] = port
+        _server_port(span, port)
 
 
 def _old_db_instance(span: Translation, value: Any) -> None:
@@ -432,7 +517,7 @@ def _message_operation(span: Translation) -> tuple[str | None, str | None]:
         return operation, _MESSAGE_OPERATIONS.get(operation)
     if span.kind is SpanKind.CONSUMER:
         return "process", "process"
-    if span.kind is SpanKind.PRODUCER or span.operation in ("redis:PUBLISH", "redis:SPUBLISH"):
+    if span.kind is SpanKind.PRODUCER or span.plan.operation in ("redis:PUBLISH", "redis:SPUBLISH"):
         return "publish", "send"
     return None, None
 
@@ -492,9 +577,9 @@ def _same(tag: str) -> Target:
 TABLE: Mapping[str, Target] = {
     standard.SPAN_KIND: Target(_span_kind, _span_kind),
     standard.ERROR: Target(_error, _error),
-    standard.COMPONENT: _same(standard.COMPONENT),
+    standard.COMPONENT: Target(_component, standard.COMPONENT),
     standard.SAMPLING_PRIORITY: _same(standard.SAMPLING_PRIORITY),
-    standard.PEER_SERVICE: Target("service.peer.name", "peer.service"),
+    standard.PEER_SERVICE: Target(_peer_service, "peer.service"),
     standard.PEER_HOSTNAME: Target(_host, _old_host),
     standard.PEER_HOST_IPV4: Target(_ip, _old_ip),
     PEER_HOST_IPV6: Target(_ip, _old_ip),
@@ -536,11 +621,11 @@ TABLE: Mapping[str, Target] = {
     },
     "sql": Target(_statement, _old_statement),
     "sql.params": _same("sql.params"),
-    "sql.conn": _same("sql.conn"),
+    "sql.conn": Target(None, "sql.conn"),  # its address and database are told by tags of their own
     "sql.cursor": _same("sql.cursor"),
     "redis.key": _same("redis.key"),
     "redis.ttl": _same("redis.ttl"),
-    "redis.commands": _same("redis.commands"),
+    "redis.commands": Target(_commands("db.operation.name"), _commands("db.operation")),
     "redis.command_count": Target(_batch_size, "db.redis.pipeline_length"),
     standard.MESSAGE_BUS_DESTINATION: Target(_destination, _old_destination),
     "celery.task_name": Target(_task_name, "celery.task_name"),
@@ -565,6 +650,47 @@ SCHEMAS = {
 }
 
 
+#: What becomes of tags in the spans of anybody but a server: the same as by their rules, at less cost.
+_NAMES_ELSEWHERE: Mapping[str, Mapping[str, str]] = {
+    "stable": {standard.HTTP_URL: "url.full"},
+    "old": {standard.HTTP_URL: "http.url"},
+    "dup": {},
+}
+
+#: Plans for tags that spans of each kind are told of after their beginning.
+_LATE = {kind: Plan("", "", kind, {}, (), ()) for kind in SpanKind}
+
+#: As many plans are remembered.
+_MOST = 4096
+
+#: Tags that have few different values; in the spans of servers there are those of any caller's.
+_CONSTANT = {
+    *(standard.SPAN_KIND, standard.COMPONENT, standard.HTTP_METHOD, standard.DATABASE_TYPE, standard.DATABASE_INSTANCE),
+    *(standard.DATABASE_USER, "celery.task_name", "boto3.service_name", "aws.operation", "cloud.region"),
+}
+_CONSTANT_OF_CLIENTS = {
+    *(*_CONSTANT, standard.PEER_SERVICE, standard.PEER_PORT),
+    *(standard.PEER_HOSTNAME, standard.PEER_HOST_IPV4, PEER_HOST_IPV6),
+}
+
+
+class _Shape:
+    """Spans of one name and kind that have the same tags.
+
+    Attributes:
+        constant: those of the tags that have few different values.
+        values: returns the values of these.
+        plans: the plans by such values.
+    """
+
+    __slots__ = ("constant", "plans", "values")
+
+    def __init__(self, constant: tuple[str, ...]) -> None:
+        self.constant = constant
+        self.values: Callable[[Mapping[str, Any]], Any] = itemgetter(*constant) if constant else lambda _: None
+        self.plans: dict[Any, Plan] = {}
+
+
 class Conventions:
     """The rules in force for one tracer.
 
@@ -585,6 +711,9 @@ class Conventions:
         self._names_spans = names == "semconv"
         self._has_error_type = semconv != "old"
         self._rules: dict[str, Rule | str] = {}
+        self._names = _NAMES_ELSEWHERE[semconv]
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
+        self._remembered = 0  # plans, of all shapes
         for tag, (stable, old) in TABLE.items():
             self._rules[tag] = {"stable": stable, "old": old}.get(semconv) or _nothing
             if semconv == "dup":
@@ -592,20 +721,58 @@ class Conventions:
 
     def begin(self, operation: str, tags: Mapping[str, Any]) -> tuple[str, Translation]:
         """Return a span's name, and its kind and attributes, for the name and the tags that it begins with."""
+        try:
+            key = (operation, tags.get(standard.SPAN_KIND), *tags)
+            shape = self._shapes.get(key) or self._shape(key, tags)
+            values = shape.values(tags)
+            plan = shape.plans.get(values) or self._plan(operation, tags, shape, values)
+        except TypeError:  # the value of a tag is not hashable
+            plan = self._made(operation, {}, tags)
+        return plan.name or span_name(operation, tags), Translation(plan, tags)
+
+    def _shape(self, key: tuple[Any, ...], tags: Mapping[str, Any]) -> _Shape:
+        kind = kind_of(tags.get(standard.SPAN_KIND))
+        constant = _CONSTANT if kind in _SERVING else _CONSTANT_OF_CLIENTS
+        self._shapes[key] = shape = _Shape(tuple(tag for tag in tags if tag in constant))
+        return shape
+
+    def _plan(self, operation: str, tags: Mapping[str, Any], shape: _Shape, values: Any) -> Plan:
+        plan = self._made(operation, {tag: tags[tag] for tag in shape.constant}, tags)
+        self._remembered += 1
+        if self._remembered > _MOST:
+            self._shapes.clear()
+            self._remembered = 0
+        shape.plans[values] = plan
+        return plan
+
+    def _made(self, operation: str, constant: Mapping[str, Any], tags: Mapping[str, Any]) -> Plan:
+        """Return the plan for spans of this name with these constant tags among all their tags."""
         kind = kind_of(tags.get(standard.SPAN_KIND)) or SpanKind.INTERNAL
+        name: str | None = operation
         if kind is not SpanKind.INTERNAL:
             kind = _kind_of_hook(kind, tags)
             if self._names_spans:
-                return span_name(operation, tags), Translation(self._rules, operation, kind, tags)
-        return operation, Translation(self._rules, operation, kind, tags)
+                name = None if any(tag in tags for tag in NAMING) else span_name(operation, tags)
+        others = [tag for tag in tags if tag not in constant]
+        return Plan(operation, name, kind, constant, self._steps(constant, kind), self._steps(others, kind))
+
+    def _steps(self, tags: Iterable[str], kind: SpanKind) -> _Steps:
+        rules = self._rules if kind is SpanKind.SERVER else {**self._rules, **self._names}
+        steps = [(tag, rules.get(tag, str(tag))) for tag in tags]
+        return tuple((tag, rule) for tag, rule in steps if rule is not _nothing)
 
     def tell(self, span: Span, tag: str, value: Any) -> None:
         """Tell a span that has begun of a tag."""
         if tag == standard.SPAN_KIND:  # too late to be more than an attribute
             span.tell({tag: plain(value)})
             return
-        translation = Translation(self._rules, "", span.kind, {tag: value})
-        span.tell(translation.attributes(), translation.is_error)
+        rule = self._rules.get(tag, str(tag))
+        if isinstance(rule, str):
+            span.tell({rule: value if type(value) is str else plain(value)})
+        else:
+            translation = Translation(_LATE[span.kind], {tag: value})
+            translation.take(((tag, rule),))
+            span.tell(translation.made, translation.is_error)
 
     def tell_error_type(self, span: Span, name: str) -> None:
         """Tell a span the type of the error that it failed with."""

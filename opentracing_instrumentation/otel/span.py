@@ -12,7 +12,7 @@ import opentracing
 from opentelemetry import baggage
 from opentelemetry import trace as otel
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode
 from opentracing import logs
 
 from .values import nanoseconds, plain
@@ -33,21 +33,29 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
     """What identifies a span, with its baggage. It never changes.
 
     Args:
-        context: an OpenTelemetry context in which the span, or the stand-in for a remote one, is the current one; there
-            is none if there is baggage only.
-        adds_baggage: whether there is baggage in ``context`` that the current context may lack.
+        span: OpenTelemetry's span, or the stand-in for a remote one; ``None`` if there is baggage only.
+        items: the baggage.
+        adds_baggage: whether there is baggage among it that the current context may lack.
+        context: an OpenTelemetry context with these two, if there is more in it.
     """
 
-    __slots__ = ("_context", "adds_baggage")
+    __slots__ = ("_context", "adds_baggage", "items", "span")
 
-    def __init__(self, context: Context, adds_baggage: bool = True) -> None:
-        self._context = context
+    def __init__(self, span: Any, items: Any, adds_baggage: bool = True, context: Context | None = None) -> None:
+        self.span = span
+        self.items = items
         self.adds_baggage = adds_baggage
+        self._context = context
+
+    @classmethod
+    def of(cls, context: Context) -> SpanContext:
+        """Return what identifies the current span of an OpenTelemetry context."""
+        return cls(context.get(SPAN_KEY), context.get(BAGGAGE_KEY), context=context)
 
     @property
     def baggage(self) -> dict[str, str]:
         """The baggage, in a dict of the caller's own."""
-        return {key: str(value) for key, value in baggage.get_all(self._context).items()}
+        return {key: str(value) for key, value in (self.items or {}).items()}
 
     @property
     def trace_id(self) -> int:
@@ -61,28 +69,36 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
 
     def unwrap(self) -> otel.SpanContext:
         """Return OpenTelemetry's span context."""
-        return otel.get_current_span(self._context).get_span_context()
-
-    def is_of(self, span: object) -> bool:
-        """Tell whether this is the context of one of OpenTelemetry's spans."""
-        return self._context.get(SPAN_KEY) is span
+        return (otel.INVALID_SPAN if self.span is None else self.span).get_span_context()
 
     def otel_context(self) -> Context:
         """Return an OpenTelemetry context in which the span is the current one."""
+        if self._context is None:
+            self._context = Context({SPAN_KEY: self.span, BAGGAGE_KEY: self.items})
         return self._context
 
     def with_baggage(self, context: Context) -> Context:
         """Return an OpenTelemetry context with the baggage of this span added to its own."""
-        items: Any = self._context.get(BAGGAGE_KEY)
         present: Any = context.get(BAGGAGE_KEY)
-        if not items or items is present:
+        if not self.items or self.items is present:
             return context
-        return Context({**context, BAGGAGE_KEY: {**(present or {}), **items}})
+        return Context({**context, BAGGAGE_KEY: {**(present or {}), **self.items}})
 
     def __repr__(self) -> str:
         identity = self.unwrap()
         ids = f"{otel.format_trace_id(identity.trace_id)}:{otel.format_span_id(identity.span_id)}"
         return f"<SpanContext {ids} {self.baggage}>"
+
+
+def is_dropped(span: object) -> bool:
+    """Tell whether a span of OpenTelemetry's was sampled out in this process, and so are its children as a rule.
+
+    What to do below a remote span is the sampler's to say.
+    """
+    if not isinstance(span, NonRecordingSpan):
+        return False
+    identity = span.get_span_context()
+    return identity.is_valid and not identity.is_remote and not identity.trace_flags.sampled
 
 
 class Span(opentracing.Span):  # type: ignore[misc]
@@ -94,31 +110,33 @@ class Span(opentracing.Span):  # type: ignore[misc]
 
     #: Whether what is told to the span is kept: worth asking before something is worked out for a tag.
     is_recording: bool
+    #: Whether the span is sampled out, and with it its children: worth asking before a hook works out their tags.
+    is_dropped = False
 
-    def __init__(self, tracer: Tracer, span: otel.Span, context: Context) -> None:
-        """Take OpenTelemetry's span and the context that it was begun in."""
+    _context: SpanContext | None = None
+    _adds_baggage = False
+    _is_finished = False
+    _has_error_type = False
+    _is_explained = False  # whether the status says what the error was
+
+    def __init__(self, tracer: Tracer, span: otel.Span, context: Context, kind: SpanKind = SpanKind.INTERNAL) -> None:
+        """Take OpenTelemetry's span, the context that it was begun in, and its kind."""
         self._tracer = tracer
+        #: OpenTelemetry's kind of span.
+        self.kind = kind
         self._span = span
         self._baggage: Any = context.get(BAGGAGE_KEY)
-        self._context: SpanContext | None = None
-        self._adds_baggage = False
-        self._is_finished = False
-        self._has_error_type = False
-        self._is_explained = False  # whether the status says what the error was
-        self.is_recording = span.is_recording()
+        self.is_recording = recording = span.is_recording()
+        if not recording:
+            self.is_dropped = is_dropped(span)
 
     @property
     def context(self) -> SpanContext:
         """The span's identity, with the baggage that the span has now."""
-        if self._context is None:
-            context = Context({SPAN_KEY: self._span, BAGGAGE_KEY: self._baggage})
-            self._context = SpanContext(context, self._adds_baggage)
-        return self._context
-
-    @property
-    def kind(self) -> SpanKind:
-        """OpenTelemetry's kind of span."""
-        return getattr(self._span, "kind", SpanKind.INTERNAL)
+        context = self._context
+        if context is None:
+            self._context = context = SpanContext(self._span, self._baggage, self._adds_baggage)
+        return context
 
     def unwrap(self) -> otel.Span:
         """Return OpenTelemetry's span."""
@@ -146,8 +164,6 @@ class Span(opentracing.Span):  # type: ignore[misc]
         To its own trace the span adds its baggage; in any other, there is the span's only.
         """
         present: Any = context.get(BAGGAGE_KEY)
-        if present is self._baggage:
-            return context
         current = otel.get_current_span(context).get_span_context()
         if current.is_valid and current.trace_id != self._span.get_span_context().trace_id:
             present = None
@@ -159,7 +175,9 @@ class Span(opentracing.Span):  # type: ignore[misc]
             if self._has_error_type:
                 del attributes[_ERROR_TYPE]
             self._has_error_type = True
-        if attributes:
+        if len(attributes) == 1:
+            self._span.set_attribute(*attributes.popitem())
+        elif attributes:
             self._span.set_attributes(attributes)
         if is_error is False:
             self._span.set_status(StatusCode.OK)
@@ -232,7 +250,7 @@ class Span(opentracing.Span):  # type: ignore[misc]
             return
         self._is_finished = True
         self.is_recording = False
-        self._span.end(nanoseconds(finish_time))
+        self._span.end(None if finish_time is None else nanoseconds(finish_time))
 
     def __repr__(self) -> str:
         return f"<Span {getattr(self._span, 'name', '')!r} of {self.context!r}>"

@@ -13,20 +13,35 @@ from opentelemetry import propagate
 from opentelemetry import trace as otel
 from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, TraceFlags
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    NoOpTracer,
+    ProxyTracer,
+    ProxyTracerProvider,
+    SpanKind,
+    TraceFlags,
+)
 from opentracing import Format, Reference, ReferenceType, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
 from . import propagation
-from .scope import Scope, ScopeManager, current_context, is_dropped
+from .scope import SCOPE_KEY, Scope, ScopeManager, current_context
 from .semconv import Conventions
-from .span import SPAN_KEY, Span, SpanContext
+from .span import SPAN_KEY, Span, SpanContext, is_dropped
 from .values import nanoseconds
 
 _DISTRIBUTION = "opentracing_instrumentation"
 #: The entries of a context by which OpenTelemetry's instrumentations are told to be silent.
 _SUPPRESSING, _SUPPRESSING_IN_TEXT = otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation"
 _SUPPRESSING_HTTP = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+#: Tells of nearly all contexts, in one go, that there are none of these.
+_says_nothing_of_silence = frozenset((_SUPPRESSING, _SUPPRESSING_IN_TEXT, _SUPPRESSING_HTTP)).isdisjoint
+
+#: The entries of a context that tell no propagator anything where there is no span.
+_NOTHING_TO_SAY = {SPAN_KEY, SCOPE_KEY}
+#: The tags by which a hook's span tells that its call leaves this process, and a context may go along.
+_OUTGOING = (standard.SPAN_KIND_RPC_CLIENT, standard.SPAN_KIND_PRODUCER)
 
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
 
@@ -59,8 +74,11 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         super().__init__(ScopeManager(self))
         #: The rules by which tags become attributes.
         self.conventions = Conventions(semconv, names)
+        #: What it was given.
+        self.tracer_provider = tracer_provider
         self._propagator = propagator
         self._otel = _otel_tracer(tracer_provider, self.conventions.schema_url)
+        self._may_be_void = isinstance(self._otel, NoOpTracer | ProxyTracer)
 
     def unwrap(self) -> otel.Tracer:
         """Return OpenTelemetry's tracer."""
@@ -70,16 +88,39 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         """Tell whether a hook can call straight through here, because no span is wanted.
 
         None is where OpenTelemetry's own instrumentations are suppressed (``suppress_instrumentation()``), nor below a
-        span that is sampled out, provided that no context has to travel.
+        span that is sampled out or without an SDK, provided that no context has to travel.
 
         Args:
-            purpose: ``"http"`` for a call that ``suppress_http_instrumentation()`` is meant for; ``"database"`` for one
-                that takes no context along.
+            purpose: ``"client"`` for a call that takes a context along; ``"http"`` for one that
+                ``suppress_http_instrumentation()`` is meant for besides; ``"database"`` for one that takes no context
+                along; ``None`` for any other, in which a context may arrive.
         """
         context = get_current()
-        if not context:
+        if not _says_nothing_of_silence(context) and _is_suppressed(context, purpose == "http"):
+            return True
+        if purpose == "database":
+            above = context.get(SPAN_KEY)
+            if type(above) is NonRecordingSpan and is_dropped(above):
+                return True
+            return self._may_be_void and not self.records
+        return self._may_be_void and purpose is not None and not self.records and self._says_nothing(context)
+
+    @property
+    def records(self) -> bool:
+        """Whether there is an SDK, or another provider: without one, spans are nothing but a context that travels."""
+        if type(self._otel) is ProxyTracer:
+            return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
+        return not self._may_be_void
+
+    def _says_nothing(self, context: Context) -> bool:
+        """Tell whether there is nothing in a context that would be injected."""
+        span: Any = context.get(SPAN_KEY)
+        if span is not None and span.get_span_context().is_valid:
             return False
-        return _is_suppressed(context, purpose == "http") or (purpose == "database" and is_dropped(context))
+        return _NOTHING_TO_SAY.issuperset(context) and propagation.is_w3c(self._textmap())
+
+    def _textmap(self) -> TextMapPropagator:
+        return self._propagator or propagate.get_global_textmap()
 
     def start_active_span(
         self,
@@ -121,7 +162,9 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             ignore_active_span: begin a trace where there is no reference, even if a span is current.
 
         A span with a ``span.kind``, as hooks begin it, is not recorded in a block of OpenTelemetry's
-        ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``.
+        ``suppress_instrumentation()``, nor one of HTTP in a block of ``suppress_http_instrumentation()``. One of a
+        client or producer below a span that is sampled out is not either, and has that one's identity: no sampler is
+        asked.
         """
         links: Sequence[Link] = ()
         context: Context | None = None
@@ -129,26 +172,29 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         if references is not None:
             context, links = _linked(child_of, references, current)
         elif child_of is not None:
-            parent = _span_context(child_of)
+            parent = child_of if type(child_of) is SpanContext else _span_context(child_of)
             context = None if parent is None else _below(parent, current)
         if context is None:
             context = Context() if ignore_active_span else current
-        name = operation_name or ""
+        name, started_at = operation_name or "", None if start_time is None else nanoseconds(start_time)
         if not tags:
-            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, nanoseconds(start_time))
+            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, started_at)
             return Span(self, started, context)
+        above = context.get(SPAN_KEY)
         if standard.SAMPLING_PRIORITY in tags:
             context, dropped = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
-            if dropped is not None:
-                return Span(self, dropped, context)
+        else:
+            dropped = _dropped(above, tags) if type(above) is NonRecordingSpan else None
+        if dropped is not None:
+            return Span(self, dropped, context)
         name, translation = self.conventions.begin(name, tags)
-        if translation.kind is not SpanKind.INTERNAL and _is_suppressed(current, standard.HTTP_METHOD in tags):
+        kind = translation.kind
+        if not _says_nothing_of_silence(current) and _is_to_be_silent(current, kind, tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
-        above = type(context.get(SPAN_KEY))
-        is_undecided = above is NonRecordingSpan or above is type(None)  # it is the sampler who asks for attributes
+        is_undecided = above is None or type(above) is NonRecordingSpan  # it is the sampler who asks for attributes
         attributes = translation if is_undecided else translation.attributes()
-        started = self._otel.start_span(name, context, translation.kind, attributes, links, nanoseconds(start_time))
-        span = Span(self, started, context)
+        started = self._otel.start_span(name, context, kind, attributes, links, started_at)
+        span = Span(self, started, context, kind)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
         return span
@@ -166,13 +212,13 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         """
         if format not in self._supported_formats:
             raise UnsupportedFormatException(format)
-        ours = _span_context(span_context)
+        ours = span_context if type(span_context) is SpanContext else _span_context(span_context)
         if ours is None:
             return
         if format == Format.BINARY:
             propagation.inject_binary(ours, carrier)
         else:
-            propagation.inject(ours, carrier, self._propagator or propagate.get_global_textmap())
+            propagation.inject(ours, carrier, self._textmap())
 
     def extract(self, format: Any, carrier: Any) -> SpanContext | None:  # noqa: A002
         """Return the span context that a carrier holds.
@@ -188,7 +234,7 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             raise UnsupportedFormatException(format)
         if format == Format.BINARY:
             return propagation.extract_binary(carrier)
-        return propagation.extract(carrier, self._propagator or propagate.get_global_textmap())
+        return propagation.extract(carrier, self._textmap())
 
 
 def _is_suppressed(context: Context, is_http: bool) -> bool:
@@ -221,13 +267,13 @@ def _span_context(reference: Any) -> SpanContext | None:
     if isinstance(reference, otel.Span):
         reference = reference.get_span_context()
     if isinstance(reference, otel.SpanContext):
-        return SpanContext(otel.set_span_in_context(NonRecordingSpan(reference), Context()))
+        return SpanContext(NonRecordingSpan(reference), None)
     return None
 
 
 def _below(parent: SpanContext, current: Context) -> Context:
     """Return the context to begin a child in: the current one, if the parent is the current span."""
-    if not parent.is_of(current.get(SPAN_KEY)):
+    if parent.span is not current.get(SPAN_KEY):
         return parent.otel_context()
     return parent.with_baggage(current) if parent.adds_baggage else current
 
@@ -252,6 +298,16 @@ def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context |
     return context, links
 
 
+def _is_to_be_silent(context: Context, kind: SpanKind, tags: dict[str, Any]) -> bool:
+    """Tell whether a span is one of a hook's where OpenTelemetry's instrumentations are to be silent."""
+    return kind is not SpanKind.INTERNAL and _is_suppressed(context, standard.HTTP_METHOD in tags)
+
+
+def _dropped(above: NonRecordingSpan, tags: dict[str, Any]) -> NonRecordingSpan | None:
+    """Return what stands for the span of an outgoing call below one that is sampled out; else ``None``."""
+    return above if tags.get(standard.SPAN_KIND) in _OUTGOING and is_dropped(above) else None
+
+
 def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecordingSpan | None]:
     """Return the context to begin a span of this priority in, or the span itself that is not recorded."""
     parent = otel.get_current_span(context).get_span_context()
@@ -270,4 +326,4 @@ def _prioritized(context: Context, priority: Any) -> tuple[Context, NonRecording
 def _with_flags(parent: otel.SpanContext, flags: TraceFlags) -> otel.SpanContext:
     trace_id = parent.trace_id or random.getrandbits(128)
     span_id = parent.span_id or random.getrandbits(64)
-    return otel.SpanContext(trace_id, span_id, parent.is_remote, flags, parent.trace_state)
+    return otel.SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=parent.trace_state)

@@ -519,6 +519,23 @@ def test_a_method_may_bear_several_marks(write: Write, install: Install, tracer:
     assert told(tracer) == [GOOD, GOOD]
 
 
+def test_other_descriptions_in_place_of_methods(write: Write, install: Install, tracer: MockTracer) -> None:
+    """They hold at once, in place of those before, and for the installs to come; the targets stay."""
+    module = load(name := write(LIBRARY))
+    original = module.function
+    patcher = install(hook(f"{name}:function"))
+    own = patcher.call  # type: ignore[attr-defined]
+    for number in 1, 2:
+        patcher.describe_by({"call": lambda: own().set_tag("number", number)})  # noqa: B023
+        module.function()
+    patcher.reset_patches()
+    assert module.function is original
+    patcher.describe_by({})
+    install(patcher)
+    module.function()
+    assert [span["tags"].get("number") for span in told(tracer)] == [1, 2, None]
+
+
 def test_a_hooks_own_idle_decides(write: Write, install: Install) -> None:
     """A hook with listeners of its own describes calls even where there is no tracer."""
     module = load(name := write(LIBRARY))

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+#: Seconds within which a program of its own must get on: to import the SDK alone takes a busy machine ten of them.
+PATIENCE = 120
+
 ROOT = Path(__file__).parent.parent.parent
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program with these variables in its environment; it must end well."""
-    done = subprocess.run([sys.executable, "-c", code], **options(environment), check=False, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], **options(environment), check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done
 

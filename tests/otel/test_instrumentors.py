@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import opentracing
 import pytest
 import sqlalchemy
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.shim.opentracing_shim import create_tracer
 from opentracing.mocktracer import MockTracer
 
 from opentracing_instrumentation.client_hooks import BUILT_IN
+from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.otel import Tracer, instrumentors
-from opentracing_instrumentation.otel.instrumentors import Instrumentor, RequestsInstrumentor, SQLAlchemyInstrumentor
+from opentracing_instrumentation.otel.instrumentors import (
+    Instrumentor,
+    Psycopg2Instrumentor,
+    RequestsInstrumentor,
+    SQLAlchemyInstrumentor,
+    URLLibInstrumentor,
+)
 
 from .spans import tree
 
 
 def test_every_hook_has_its_instrumentor() -> None:
     """One class for each hook of this package."""
-    classes = [kind for kind in vars(instrumentors).values() if isinstance(kind, type)]
-    names = [kind.hook for kind in classes if issubclass(kind, Instrumentor) and kind is not Instrumentor]
+    classes = {kind for kind in vars(instrumentors).values() if isinstance(kind, type)}
+    names = [kind.hook for kind in classes if issubclass(kind, Instrumentor) and hasattr(kind, "hook")]
     assert set(BUILT_IN) <= set(names)
     assert len(names) == len(set(names))
     for name in names:
@@ -42,6 +51,55 @@ def test_there_and_back(provider: TracerProvider, exporter: InMemorySpanExporter
     assert tree(exporter.get_finished_spans()) == ["native", ["connect", "SELECT"]]
 
 
+def sent_by(engine: Any, statement: str) -> str:
+    """Execute a statement; return what the driver was given."""
+    sent: list[str] = []
+    with engine.connect() as connection:
+        connection.connection.dbapi_connection.set_trace_callback(sent.append)
+        connection.exec_driver_sql(statement)
+    return sent[0]
+
+
+def test_engines_one_by_one(provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
+    """Each call adds its engines, with options of their own."""
+    one, two, three = (sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool) for _ in range(3))
+    instrumentor = SQLAlchemyInstrumentor()
+    instrumentor.instrument(engine=one, tracer_provider=provider)
+    options = {"opentelemetry_values": False, "service": "shop"}
+    instrumentor.instrument(engines=[two], enable_commenter=True, commenter_options=options)
+    with provider.get_tracer("native").start_as_current_span("native"):
+        sent = [sent_by(engine, "SELECT 1") for engine in (one, two, three)]
+    instrumentor.uninstrument()
+    assert tree(exporter.get_finished_spans()) == ["native", ["connect", "SELECT", "connect", "SELECT"]]
+    assert ["service='shop'" in statement for statement in sent] == [False, True, False]
+
+
+def test_comments_for_all_engines(provider: TracerProvider) -> None:
+    """Without an engine, options of comments are for all that have none of their own."""
+    options = {"service": "shop"}
+    SQLAlchemyInstrumentor().instrument(tracer_provider=provider, enable_commenter=True, commenter_options=options)
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
+    assert "service='shop'" in sent_by(engine, "SELECT 1")
+    SQLAlchemyInstrumentor().uninstrument()
+    assert sent_by(engine, "SELECT 1") == "SELECT 1"
+
+
+def test_the_provider_of_the_tracer_that_is_set(provider: TracerProvider, caplog: pytest.LogCaptureFixture) -> None:
+    """Instrumentors that are all given the same one agree."""
+    for kind in RequestsInstrumentor, URLLibInstrumentor:
+        kind().instrument(tracer_provider=provider)
+        kind().uninstrument()
+    assert caplog.records == []
+
+
+def test_captured_parameters(provider: TracerProvider, caplog: pytest.LogCaptureFixture) -> None:
+    """They are a setting of all hooks."""
+    Psycopg2Instrumentor().instrument(tracer_provider=provider, capture_parameters=True)
+    assert CONFIG.capture_sql_parameters is True
+    Psycopg2Instrumentor().uninstrument()
+    assert caplog.records == []
+
+
 def test_a_tracer_of_the_shim_is_replaced(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours begins its spans by the same tracer of OpenTelemetry's."""
     shim = create_tracer(provider)
@@ -55,11 +113,11 @@ def test_another_tracer_stays(provider: TracerProvider, caplog: pytest.LogCaptur
     """Whoever has set one is told that the provider is not used, and which arguments are not."""
     opentracing.tracer = mock = MockTracer()
     with caplog.at_level(logging.WARNING):
-        RequestsInstrumentor().instrument(tracer_provider=provider, excluded_urls="x", meter_provider=None)
+        RequestsInstrumentor().instrument(tracer_provider=provider, semconv="x", meter_provider=NoOpMeterProvider())
     assert opentracing.tracer is mock
     assert [record.getMessage() for record in caplog.records] == [
         "RequestsInstrumentor: the tracer that is set stays; tracer_provider has no effect",
-        "RequestsInstrumentor: excluded_urls, meter_provider: no effect on this hook",
+        "RequestsInstrumentor: meter_provider, semconv: no effect on this hook",
     ]
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import opentracing
 import pytest
-from opentelemetry import propagate
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import context, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
@@ -47,6 +49,47 @@ def test_there_and_back(provider: TracerProvider, span: Span, name: str, carrier
     assert (extracted.trace_id, extracted.span_id) == (span.context.trace_id, span.context.span_id)
     assert extracted.unwrap().is_remote
     assert tracer.start_span("child", child_of=extracted).unwrap().parent == extracted.unwrap()
+
+
+HEX = st.integers(0, 2**128 - 1).map("{:032x}".format)
+#: Headers, most of them nearly right, in all the ways that a caller may have them.
+TRACEPARENTS = st.one_of(
+    st.text(),
+    st.from_regex(r"\A\s?(00|01|ff|zz)-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-fA-F]{2}(-x)?\s?\Z"),
+    st.tuples(HEX, HEX, HEX).map(lambda parts: f"00-{parts[0]}-{parts[1][:16]}-{parts[2][:2]}"),
+    st.sampled_from([f"00-{'0' * 32}-{'1' * 16}-01", f"00-{'1' * 32}-{'0' * 16}-01", f"00-{'_1' * 16}-{'1' * 16}-01"]),
+)
+STATES = st.none() | st.sampled_from(["a=1", "a=1,b=2", "", "=", "a=1,a=2"])
+
+
+@given(TRACEPARENTS, STATES)
+def test_w3cs_headers_are_read_as_opentelemetry_reads_them(traceparent: str, tracestate: str | None) -> None:
+    """Our shorter way comes to the same end, whatever a caller sends."""
+    carrier = {"traceparent": traceparent, **({} if tracestate is None else {"tracestate": tracestate})}
+    extracted = Tracer(trace.NoOpTracerProvider(), propagator=W3C).extract(Format.HTTP_HEADERS, carrier)
+    theirs = trace.get_current_span(W3C.extract(carrier, context.Context())).get_span_context()
+    assert (trace.INVALID_SPAN_CONTEXT if extracted is None else extracted.unwrap()) == theirs
+
+
+@given(
+    st.integers(0, 2**128 - 1),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 255),
+    st.sampled_from([(), (("a", "1"),), (("a", "1"), ("b", "2"))]),
+)
+def test_w3cs_headers_are_written_as_opentelemetry_writes_them(
+    trace_id: int, span_id: int, flags: int, state: tuple[tuple[str, str], ...]
+) -> None:
+    """Our shorter way writes the same."""
+    identity = trace.SpanContext(
+        trace_id, span_id, is_remote=False, trace_flags=trace.TraceFlags(flags), trace_state=trace.TraceState(state)
+    )
+    ours: dict[str, str] = {}
+    Tracer(trace.NoOpTracerProvider(), propagator=W3C).inject(identity, Format.HTTP_HEADERS, ours)
+    theirs: dict[str, str] = {}
+    if identity.is_valid:
+        W3C.inject(theirs, trace.set_span_in_context(trace.NonRecordingSpan(identity), context.Context()))
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("carrier_format", TEXT_FORMATS)
@@ -89,8 +132,8 @@ def test_binary(tracer: Tracer, span: Span) -> None:
     """The identity and the baggage are appended to a ``bytearray``, whatever the propagator."""
     carrier = bytearray()
     Tracer(propagator=B3MultiFormat()).inject(span.context, Format.BINARY, carrier)
-    for given in (carrier, bytes(carrier), memoryview(carrier)):
-        extracted = tracer.extract(Format.BINARY, given)
+    for binary in (carrier, bytes(carrier), memoryview(carrier)):
+        extracted = tracer.extract(Format.BINARY, binary)
         assert extracted is not None
         assert extracted.unwrap().span_id == span.context.span_id
         assert extracted.baggage == {"user name": "Zoë, 7"}

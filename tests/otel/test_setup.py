@@ -17,8 +17,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from .processes import options, run
+from .processes import PATIENCE, options, run
 from .receiver import Received, http_receiver
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def lines(code: str, **environment: str) -> list[str]:
@@ -160,7 +162,7 @@ def serving(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(15)
+            process.wait(30)
         except subprocess.TimeoutExpired:  # a pool that is just replacing a process may overlook the signal
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -173,9 +175,10 @@ def free_port() -> int:
 
 def fetch(url: str) -> bytes:
     """Return the answer of a server that may not be ready yet."""
-    for _ in range(200):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         try:
-            with urlopen(url, timeout=10) as response:
+            with urlopen(url, timeout=PATIENCE) as response:
                 return bytes(response.read())
         except (URLError, ConnectionError):
             time.sleep(0.05)
@@ -261,6 +264,6 @@ def test_no_task_is_lost_in_a_worker_that_recycles_its_processes(tmp_path: Path)
 
 def wait_for(received: Received, count: int) -> None:
     """Wait until so many spans have arrived."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE
     while len(received.spans()) < count and time.monotonic() < deadline:
         time.sleep(0.1)
