@@ -39,6 +39,7 @@ _STATEMENTS = 100  # different ones that are counted below a span
 _SPANS = 1000  # below which statements are counted at a time
 _ADDED = 100  # of which each is remembered by itself, at most
 _FINDINGS = 100  # that a block remembers
+_KEPT = 1000  # characters of a statement that nobody has looked at
 _SHOWN = 200  # characters of a statement in a line of text
 
 
@@ -149,12 +150,33 @@ class _Similar:
 
 
 class _Tally(dict[str, _Similar]):
-    """The statements below one span."""
+    """The statements below one span, by what is similar about them.
+
+    Nobody looks at the first few as long as they could not be too many: below most spans it stays at that.
+    """
 
     worst: _Similar | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: list[tuple[str, float]] | None = []
+
     def add(self, statement: str, seconds: float, threshold: int) -> _Similar | None:
         """Count a statement; return those like it if they are too many."""
+        if self._first is not None:
+            with _lock:
+                if self._first is not None:
+                    self._first.append((statement if len(statement) <= _KEPT else _similar_to(statement), seconds))
+                    if len(self._first) < threshold:
+                        return None
+                    *others, _ = self._first
+                    self._first = None
+                    for other in others:
+                        self._add(*other, threshold)
+        return self._add(statement, seconds, threshold)
+
+    def _add(self, statement: str, seconds: float, threshold: int) -> _Similar | None:
+        statement = _similar_to(statement)
         similar = self.get(statement)
         if similar is None:
             if len(self) >= _STATEMENTS:
@@ -195,7 +217,7 @@ class _Watch:
                 tally = self._tallies.setdefault(span, _Tally())
             except TypeError:  # no weak references to it
                 return None
-        similar = tally.add(_similar_to(statement), seconds, threshold)
+        similar = tally.add(statement, seconds, threshold)
         if similar is None:
             return None
         is_new = similar.is_new()

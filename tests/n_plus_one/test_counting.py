@@ -374,3 +374,19 @@ os._exit(0)
 def test_a_child_process_does_not_inherit_the_lock() -> None:
     with tempfile.TemporaryFile() as output:
         subprocess.run([sys.executable, "-c", FORKING], check=True, timeout=30, stdout=output, stderr=output)
+
+
+def test_statements_are_not_looked_at_before_they_could_be_too_many(
+    tracer: MockTracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To tell what is similar about a statement costs more than to count it."""
+    looked_at: list[str] = []
+    similar_to = n_plus_one._similar_to
+    monkeypatch.setattr(n_plus_one, "_similar_to", lambda text: looked_at.append(text) or similar_to(text))
+    span = tracer.start_span("work")
+    for number in range(9):
+        n_plus_one.observe(span, f"SELECT {number}", 0.001)
+    assert looked_at == []
+    n_plus_one.observe(span, "SELECT 9", 0.001)
+    assert span.tags["db.n_plus_one.count"] == 10
+    assert looked_at == [f"SELECT {number}" for number in range(10)]
