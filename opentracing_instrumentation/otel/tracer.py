@@ -25,6 +25,7 @@ from opentelemetry.trace import (
 from opentracing import Format, Reference, ReferenceType, UnsupportedFormatException
 from opentracing.ext import tags as standard
 
+from ..interceptors import ClientInterceptors
 from . import propagation
 from .scope import SCOPE_KEY, Scope, ScopeManager, current_context
 from .semconv import Conventions
@@ -42,6 +43,8 @@ _says_nothing_of_silence = frozenset((_SUPPRESSING, _SUPPRESSING_IN_TEXT, _SUPPR
 _NOTHING_TO_SAY = {SPAN_KEY, SCOPE_KEY}
 #: The tags by which a hook's span tells that its call leaves this process, and a context may go along.
 _OUTGOING = (standard.SPAN_KIND_RPC_CLIENT, standard.SPAN_KIND_PRODUCER)
+
+_interceptors = ClientInterceptors.get_interceptors()
 
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
 
@@ -113,11 +116,13 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         return not self._may_be_void
 
     def _says_nothing(self, context: Context) -> bool:
-        """Tell whether there is nothing in a context that would be injected."""
+        """Tell whether there is nothing in a context that would be injected, and nobody who would look at a request."""
         span: Any = context.get(SPAN_KEY)
         if span is not None and span.get_span_context().is_valid:
             return False
-        return _NOTHING_TO_SAY.issuperset(context) and propagation.is_w3c(self._textmap())
+        if _interceptors or not _NOTHING_TO_SAY.issuperset(context):
+            return False
+        return propagation.is_w3c(self._textmap())
 
     def _textmap(self) -> TextMapPropagator:
         return self._propagator or propagate.get_global_textmap()

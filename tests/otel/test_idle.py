@@ -120,6 +120,17 @@ def test_propagators_that_may_have_more_to_say() -> None:
     assert idle(Tracer(trace.NoOpTracerProvider(), propagator=propagator)) == [False, False, False, True]
 
 
+def test_interceptors_see_requests_without_an_sdk(without_sdk: Tracer) -> None:
+    """They may have more to do than to look at spans."""
+
+    class Interceptor(OpenTracingInterceptor):
+        def process(self, request: Any, span: Any) -> None:
+            raise NotImplementedError
+
+    ClientInterceptors.append(Interceptor())
+    assert idle(without_sdk) == [False, False, False, True]
+
+
 def test_a_provider_that_is_set_later() -> None:
     """From then on spans are recorded."""
     code = """
