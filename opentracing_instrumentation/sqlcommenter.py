@@ -406,4 +406,10 @@ def _context_of(span: Any) -> list[str]:
         span.tracer.inject(span.context, Format.TEXT_MAP, carrier)
     except UnsupportedFormatException:  # a tracer may well have no way to travel
         return []
-    return _serialized((key, value) for key, value in carrier.items() if not key.lower().startswith(_BAGGAGE))
+    return [f"{name}='{_encoded(str(value))}'" for key, value in carrier.items() if (name := _context_key(key))]
+
+
+@lru_cache(maxsize=1024)
+def _context_key(key: str) -> str:
+    """Return a key of the context for a comment; an empty text for one of baggage."""
+    return "" if key.lower().startswith(_BAGGAGE) else _encoded(key)
