@@ -184,23 +184,27 @@ class _Driver(Instrumentor):
     def _install(self, module: Any, given: dict[str, Any]) -> None:
         if given.pop("capture_parameters", False):
             CONFIG.capture_sql_parameters = True
-        self._comment(module, {name: given.pop(name) for name in _COMMENTS if name in given})
+        options = {name: given.pop(name) for name in _COMMENTS if name in given}
+        mode = "full" if options.pop("enable_commenter", False) else "off" if options else None
+        module.set_comments(mode, **options)
         module.install_patches()
 
-    def _comment(self, module: Any, options: dict[str, Any]) -> None:
-        """Set the options of comments."""
-        if options:
-            _logger.warning("%s: %s: no effect on this hook", type(self).__name__, ", ".join(sorted(options)))
+    def uninstrument(self, **_: Any) -> None:
+        """Reset the hook, whoever has installed it, and its options. The tracer stays."""
+        super().uninstrument()
+        self._module().set_comments(None)
 
 
 class MySQLClientInstrumentor(_Driver):
-    """MySQLdb (mysqlclient). Arguments: ``capture_parameters``, for all hooks."""
+    """MySQLdb (mysqlclient). Arguments: ``capture_parameters``, for all hooks; those of comments, ``enable_commenter``,
+    ``commenter_options`` and ``enable_attribute_commenter``.
+    """
 
     hook = "mysqldb"
 
 
 class Psycopg2Instrumentor(_Driver):
-    """psycopg2. Arguments: ``capture_parameters``, for all hooks."""
+    """psycopg2. Arguments: those of :class:`MySQLClientInstrumentor`."""
 
     hook = "psycopg2"
 

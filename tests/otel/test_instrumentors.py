@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import opentracing
+import psycopg2
 import pytest
 import sqlalchemy
 from opentelemetry.metrics import NoOpMeterProvider
@@ -14,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.shim.opentracing_shim import create_tracer
 from opentracing.mocktracer import MockTracer
 
+from opentracing_instrumentation import sqlcommenter
 from opentracing_instrumentation.client_hooks import BUILT_IN
 from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.otel import Tracer, instrumentors
@@ -24,6 +27,7 @@ from opentracing_instrumentation.otel.instrumentors import (
     SQLAlchemyInstrumentor,
     URLLibInstrumentor,
 )
+from tests.services import Service
 
 from .spans import tree
 
@@ -49,6 +53,26 @@ def test_there_and_back(provider: TracerProvider, exporter: InMemorySpanExporter
         connection.exec_driver_sql("SELECT 2")
     assert not SQLAlchemyInstrumentor().is_instrumented_by_opentelemetry
     assert tree(exporter.get_finished_spans()) == ["native", ["connect", "SELECT"]]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_drivers_comment_their_statements(
+    provider: TracerProvider, service: Callable[[str], Service], enabled: bool
+) -> None:
+    """The arguments of comments are those of OpenTelemetry's instrumentor."""
+    options = {"db_driver": False, "route": "/orders"}
+    Psycopg2Instrumentor().instrument(
+        tracer_provider=provider, enable_commenter=enabled, commenter_options=options, enable_attribute_commenter=False
+    )
+    connection = psycopg2.connect(service("postgresql").url)
+    with provider.get_tracer("native").start_as_current_span("native"), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        sent = sqlcommenter.parse(cursor.query.decode())
+        Psycopg2Instrumentor().uninstrument()
+        cursor.execute("SELECT 2")
+        assert cursor.query == b"SELECT 2"
+    connection.close()
+    assert sent.keys() == ({"route", "traceparent"} if enabled else set())
 
 
 def sent_by(engine: Any, statement: str) -> str:
