@@ -3,8 +3,8 @@
 A loop over fifty orders that reads ``order.customer`` sends fifty statements, alike except for their values, where one
 would do. Hooks report each statement to :func:`observe`, which counts the similar ones below each span. As many as
 ``CONFIG.n_plus_one_threshold`` are a :class:`Finding`. It is logged once, at WARNING; the span has tags that tell of
-it, up to date at every moment; the function given to :func:`set_callback` is called once. Inside :func:`forbid`, for
-tests, it is an error.
+it, up to date at every moment (beyond a hundred statements, to one in a hundred); the function given to
+:func:`set_callback` is called once. Inside :func:`forbid`, for tests, it is an error.
 
 Spans are known by their identity, and as long as they live. Counted are the first hundred different statements below
 each; with a thousand spans alive, the older half is forgotten. A span to which there can be no weak reference is not
@@ -38,6 +38,7 @@ STATEMENT, COUNT, DURATION = "db.n_plus_one.statement", "db.n_plus_one.count", "
 _STATEMENTS = 100  # different ones that are counted below a span
 _SPANS = 1000  # below which statements are counted at a time
 _ADDED = 100  # of which each is remembered by itself, at most
+_EXACT = 128  # similar ones, up to which each is told of at once
 _FINDINGS = 100  # that a block remembers
 _KEPT = 1000  # characters of a statement that nobody has looked at
 _SHOWN = 200  # characters of a statement in a line of text
@@ -120,17 +121,24 @@ class _Similar:
         self._added: list[float] = []  # the seconds of those that are not in the sums
 
     def add(self, seconds: float, threshold: int) -> bool:
-        """Count one more; tell whether they are too many. Any thread may, and what a destructor sends in its midst."""
+        """Count one more; tell whether they are too many. Any thread may, and what a destructor sends in its midst.
+
+        Of very many, it is not each that says so, but each hundredth.
+        """
         added = self._added
         added.append(seconds)
-        if len(added) + self.count < threshold and len(added) < _ADDED:  # in this order: none is in neither
+        number, count = len(added), self.count  # in this order: none is in neither
+        if (number + count < threshold or number * _EXACT < count) and number < _ADDED:
             return False
         with _lock:
-            number = len(added)
-            self.seconds += sum(added[:number])
-            self.count += number
-            del added[:number]
+            self._sum_up()
             return self.count >= threshold
+
+    def _sum_up(self) -> None:
+        number = len(self._added)
+        self.seconds += sum(self._added[:number])
+        self.count += number
+        del self._added[:number]
 
     def is_new(self) -> bool:
         """Tell, to the first of those who ask, that it is the first."""
@@ -143,6 +151,7 @@ class _Similar:
     def sums(self) -> tuple[str, int, float]:
         """Return the statement, how many there are, and the seconds that these took."""
         with _lock:
+            self._sum_up()
             return self.statement, self.count, self.seconds
 
     def finding(self, parent: Any) -> Finding:
