@@ -128,7 +128,8 @@ class _Similar:
         added = self._added
         added.append(seconds)
         number, count = len(added), self.count  # in this order: none is in neither
-        if (number + count < threshold or number * _EXACT < count) and number < _ADDED:
+        can_wait = number * _EXACT < count if count >= threshold else number + count < threshold
+        if can_wait and number < _ADDED:
             return False
         with _lock:
             self._sum_up()
@@ -176,7 +177,7 @@ class _Tally(dict[str, _Similar]):
             with _lock:
                 if self._first is not None:
                     self._first.append((statement if len(statement) <= _KEPT else _similar_to(statement), seconds))
-                    if len(self._first) < threshold:
+                    if len(self._first) < min(threshold, _STATEMENTS):
                         return None
                     *others, _ = self._first
                     self._first = None

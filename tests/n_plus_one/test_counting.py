@@ -399,3 +399,13 @@ def test_a_hundred_are_told_exactly_and_more_to_one_in_a_hundred() -> None:
         observe(span, SELECT.format(number), 0.001)
         told = span.tags.get("db.n_plus_one.count", number)
         assert told == number if number <= 128 else number * 0.99 < told <= number
+
+
+def test_with_a_high_threshold_no_more_statements_are_kept_than_are_counted() -> None:
+    CONFIG.n_plus_one_threshold = 1_000_000
+    span = Span()
+    for number in range(1000):
+        observe(span, SELECT.format(number), 0.001)
+    tally = n_plus_one._watch._tallies.get(span)
+    assert tally is not None
+    assert (list(tally), tally._first) == ([MASKED], None)
