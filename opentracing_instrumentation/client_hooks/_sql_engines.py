@@ -33,24 +33,18 @@ class TracedEngine:
     The tags are those that all of its spans have, and not to be changed.
     """
 
-    __slots__ = ("_assignments", "_comments", "_options", "_patterns", "commenter", "rules", "tags")
+    __slots__ = ("_assignments", "_patterns", "commenter", "rules", "tags")
 
     def __init__(self, engine: Any, options: Options) -> None:
         self._assignments = CONFIG.assignments
         self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
-        self._options = options
-        self._comments = options.comments
         self.rules = options.in_force()
-        self.commenter = None if self._comments.mode == sqlcommenter.OFF else _commenter(engine, self._comments)
+        self.commenter = None if options.comments.mode == sqlcommenter.OFF else _commenter(engine, options.comments)
         self.tags = _tags(engine)
 
     def is_current(self) -> bool:
         """Tell whether the settings by which it was made are still in force."""
-        return (
-            self._assignments == CONFIG.assignments
-            and self._patterns == CONFIG.secret_query_parameters
-            and self._comments is self._options.comments
-        )
+        return self._assignments == CONFIG.assignments and self._patterns == CONFIG.secret_query_parameters
 
 
 _lock = threading.Lock()

@@ -18,7 +18,7 @@ from ._sql_engines import TracedEngine
 from ._sql_errors import log_without_values
 from ._sql_options import Rules
 from ._sql_relationships import cause
-from ._sql_statements import BATCH_SIZE, ROWS, describe, rows_affected
+from ._sql_statements import BATCH_SIZE, ROWS, WRITING, describe, rows_affected
 from ._sql_transactions import count_statement
 
 _ATTRIBUTE = "_opentracing_statement"
@@ -63,9 +63,10 @@ class Execution:
         """Finish the span of a statement that has run."""
         span = self._end(context)
         if span is not None:
-            rows = rows_affected(self._operation, cursor)
-            if rows is not None:
-                span.set_tag(ROWS, rows)
+            if self._operation in WRITING:
+                rows = rows_affected(cursor)
+                if rows is not None:
+                    span.set_tag(ROWS, rows)
             span.finish()
 
     def failed(self, context: Any, error: BaseException, parameters: Any) -> None:
@@ -129,7 +130,8 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         span, execution = None, Execution(rules, parent)
     else:
         name, operation, own_tags = describe(statement, context.compiled)
-        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: rules.shown(statement)}
+        shown = rules.shown(statement) if rules.mask_literals else statement.strip()
+        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: shown}
         if size > 1:
             tags[BATCH_SIZE] = size
         if rules.min_duration:

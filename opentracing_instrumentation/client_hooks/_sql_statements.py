@@ -21,7 +21,8 @@ ROWS = "db.rows_affected"
 
 _FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
-_WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
+#: The operations that have rows affected.
+WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
 
 
 class Description(NamedTuple):
@@ -108,10 +109,8 @@ def batch_size(parameters: Any, context: Any) -> int:
     return 1 if rest else size
 
 
-def rows_affected(operation: str, cursor: Any) -> int | None:
+def rows_affected(cursor: Any) -> int | None:
     """Return how many rows a statement has written, if the driver can tell by now."""
-    if operation not in _WRITING:
-        return None
     rows = cursor.rowcount
     if not isinstance(rows, int) or rows < 0 or (rows == 0 and cursor.description):  # not counted until they are read
         return None
