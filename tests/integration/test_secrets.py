@@ -24,6 +24,7 @@ import tornado.httpclient
 from opentracing.mocktracer import MockTracer
 
 from opentracing_instrumentation.client_hooks import install_all_patches
+from opentracing_instrumentation.config import CONFIG
 
 from ..opentracing_instrumentation.loopback import Loopback
 
@@ -122,6 +123,28 @@ def test_of_sqlalchemy(spans: Callable[[], int], service: Callable[[str], Any]) 
             connection.execute(sqlalchemy.text("SELECT nothing WHERE 'x' = :value"), {"value": SECRET})
     engine.dispose()
     assert spans() > 3
+
+
+def test_of_literals_and_comments(
+    spans: Callable[[], int], service: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A literal is in no tag if literals are masked, never in what is said of an N+1; comments know no secrets."""
+    CONFIG.sql_comments, CONFIG.sql_mask_literals = "full", True
+    pg, sent = service("postgresql"), list[str]()
+    url = sqlalchemy.URL.create("postgresql+psycopg2", pg.user, pg.password, pg.host, pg.port, pg.database)
+    engine = sqlalchemy.create_engine(url.update_query_dict({"sslpassword": SECRET}))
+    sqlalchemy.event.listen(engine, "do_execute", lambda cursor, statement, *_: sent.append(statement))
+    with engine.connect() as connection:
+        for number in range(20):
+            connection.execute(sqlalchemy.text(f"SELECT '{SECRET}', {number}"))
+    engine.dispose()
+    comments = [statement.partition("/*")[2] for statement in sent]
+    assert len([comment for comment in comments if "db_driver" in comment]) == 20
+    assert SECRET not in "".join(comments)
+    assert pg.password not in "".join(comments)
+    assert "N+1" in caplog.text
+    assert SECRET not in caplog.text
+    assert spans() >= 20
 
 
 def test_of_http_clients(spans: Callable[[], int], server: Loopback) -> None:
