@@ -182,10 +182,7 @@ class _Tally(dict[str, _Similar]):
                     *others, _ = self._first
                     self._first = None
                     for other in others:
-                        self._add(*other, threshold)
-        return self._add(statement, seconds, threshold)
-
-    def _add(self, statement: str, seconds: float, threshold: int) -> _Similar | None:
+                        self.add(*other, threshold)
         statement = _similar_to(statement)
         similar = self.get(statement)
         if similar is None:

@@ -20,7 +20,9 @@ from .._core.tags import redact_query
 from ..config import CONFIG
 from ..utils import peer_tags
 from ._sql_options import Options
+from ._sql_statements import Description
 
+_REMEMBERED = 1024  # descriptions of statements, for each engine
 #: The tag for the driver's name.
 DRIVER = "sqlalchemy.driver"
 #: The tag for the database's name (OpenTelemetry semantic conventions, database spans).
@@ -33,7 +35,7 @@ class TracedEngine:
     The tags are those that all of its spans have, and not to be changed.
     """
 
-    __slots__ = ("_assignments", "_patterns", "commenter", "rules", "tags")
+    __slots__ = ("_assignments", "_described", "_patterns", "commenter", "rules", "tags")
 
     def __init__(self, engine: Any, options: Options) -> None:
         self._assignments = CONFIG.assignments
@@ -41,6 +43,16 @@ class TracedEngine:
         self.rules = options.in_force()
         self.commenter = None if options.comments.mode == sqlcommenter.OFF else _commenter(engine, options.comments)
         self.tags = _tags(engine)
+        self._described: dict[Description, dict[str, Any]] = {}
+
+    def tags_of(self, description: Description) -> dict[str, Any]:
+        """Return the tags for a statement of this description; they are the caller's own."""
+        tags = self._described.get(description)
+        if tags is None:
+            tags = {**self.tags, **description.tags}
+            if len(self._described) < _REMEMBERED:
+                self._described[description] = tags
+        return tags.copy()
 
     def is_current(self) -> bool:
         """Tell whether the settings by which it was made are still in force."""

@@ -24,7 +24,7 @@ claimants: list[Callable[[Any, str], bool]] = []
 
 def is_claimed(context: Any, statement: str) -> bool:
     """Tell whether somebody else will begin the span of a statement that SQLAlchemy is about to execute."""
-    return bool(claimants) and any(claims(context, statement) for claims in claimants)
+    return any(claims(context, statement) for claims in claimants)
 
 
 def begin(place: Any, span: Any) -> Executing | None:

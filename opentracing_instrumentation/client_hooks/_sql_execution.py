@@ -129,9 +129,9 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
     elif rules.filter is not None and not rules.admits(statement):
         span, execution = None, Execution(rules, parent)
     else:
-        name, operation, own_tags = describe(statement, context.compiled)
-        shown = rules.shown(statement) if rules.mask_literals else statement.strip()
-        tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: shown}
+        description = describe(statement, context.compiled)
+        name, operation, tags = description.name, description.operation, engine.tags_of(description)
+        tags[standard.DATABASE_STATEMENT] = rules.shown(statement) if rules.mask_literals else statement.strip()
         if size > 1:
             tags[BATCH_SIZE] = size
         if rules.min_duration:

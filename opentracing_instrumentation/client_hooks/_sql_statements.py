@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._core.safety import report
 from .._core.side_table import SideTable
@@ -25,7 +26,8 @@ _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to r
 WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
 
 
-class Description(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Description:
     """What a statement is: the name of its span, its operation, and the tags that tell of it."""
 
     name: str

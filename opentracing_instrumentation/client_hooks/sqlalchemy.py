@@ -123,7 +123,8 @@ class SQLAlchemyPatcher(PoolPatcher):
             return None
         span = None
         is_idle = idle_database()
-        if not ((is_idle and not n_plus_one.wanted()) or _sql_events.is_claimed(context, statement)):
+        is_left_alone = is_idle and not n_plus_one.wanted()
+        if not (is_left_alone or (_sql_events.claimants and _sql_events.is_claimed(context, statement))):
             size = batch_size(parameters, context) if executemany else 1
             span = begin(engine, cursor, statement, context, size, is_idle)
         if engine.commenter is None:
