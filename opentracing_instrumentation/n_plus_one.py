@@ -40,6 +40,7 @@ _SPANS = 1000  # below which statements are counted at a time
 _ADDED = 100  # of which each is remembered by itself, at most
 _EXACT = 128  # similar ones, up to which each is told of at once
 _FINDINGS = 100  # that a block remembers
+_UNSEEN = 10  # statements that are kept before anybody looks at them
 _KEPT = 1000  # characters of a statement that nobody has looked at
 _SHOWN = 200  # characters of a statement in a line of text
 
@@ -177,7 +178,7 @@ class _Tally(dict[str, _Similar]):
             with _lock:
                 if self._first is not None:
                     self._first.append((statement if len(statement) <= _KEPT else _similar_to(statement), seconds))
-                    if len(self._first) < min(threshold, _STATEMENTS):
+                    if len(self._first) < min(threshold, _UNSEEN):
                         return None
                     *others, _ = self._first
                     self._first = None
