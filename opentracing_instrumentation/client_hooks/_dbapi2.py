@@ -43,7 +43,7 @@ NO_ARG = object()
 #: The database's code for an error, as SQLSTATE or errno (OpenTelemetry semantic conventions, database spans).
 STATUS_CODE = "db.response.status_code"
 
-_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)(\S+)\s", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*(?!--|/\*)(\S+)\s", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 
 

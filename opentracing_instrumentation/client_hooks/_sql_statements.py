@@ -19,7 +19,7 @@ from .._core.statements import LOOKED_AT, summarize
 OPERATION, TABLE, BATCH_SIZE = "db.operation.name", "db.collection.name", "db.operation.batch.size"
 ROWS = "db.rows_affected"
 
-_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 #: The operations that have rows affected.
 WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
