@@ -129,7 +129,7 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
     elif rules.filter is not None and not rules.admits(statement):
         span, execution = None, Execution(rules, parent)
     else:
-        name, operation, own_tags = describe(statement, context.compiled)
+        name, operation, own_tags = describe(statement, context)
         shown = rules.shown(statement) if rules.mask_literals else statement.strip()
         tags = {**engine.tags, **own_tags, standard.DATABASE_STATEMENT: shown}
         if size > 1:

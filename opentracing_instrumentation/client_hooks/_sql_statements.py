@@ -36,20 +36,27 @@ class Description(NamedTuple):
 _descriptions: SideTable[Description] = SideTable()
 
 
-def describe(statement: str, compiled: Any) -> Description:
+def describe(statement: str, context: Any) -> Description:
     """Return what a statement is.
 
     Args:
         statement: its text.
-        compiled: what SQLAlchemy has compiled, or ``None``.
+        context: the execution context; some also execute statements of their own, such as the next value of a sequence
+            before an ``INSERT``.
     """
-    if compiled is None:
+    compiled = context.compiled
+    if compiled is None or not _is_alike(statement, compiled.string):
         return _by_text(statement if len(statement) <= LOOKED_AT else statement[:LOOKED_AT])
     description = _descriptions.get(compiled)
     if description is None:
         description = _by_compiled(statement, compiled)
         _descriptions.put(compiled, description)
     return description
+
+
+def _is_alike(statement: str, compiled: str) -> bool:
+    """Tell whether a statement is what was compiled, or what listeners, or batches, have made of that."""
+    return statement is compiled or span_name(statement[:_LOOKED_AT]) == span_name(compiled[:_LOOKED_AT])
 
 
 @lru_cache(maxsize=1024)

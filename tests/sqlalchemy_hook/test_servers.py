@@ -136,6 +136,27 @@ def test_each_batch_of_insertmanyvalues_has_its_size(make: Make, spans: Spans) -
     assert [one.get("batch", 1) for one in told(spans)] == [2, 2, 1]
 
 
+def test_what_is_executed_for_a_default_is_told_as_what_it_is(make: Make, spans: Spans) -> None:
+    engine = make("psycopg2")
+    metadata = sa.MetaData()
+    numbers = sa.Sequence("hook_numbers", metadata=metadata)
+    numbered = sa.Table(
+        "hook_numbered", metadata, sa.Column("id", sa.Integer, numbers, primary_key=True), implicit_returning=False
+    )
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    hook.install_patches()
+    with engine.begin() as connection:
+        connection.execute(numbered.insert())
+    hook.reset_patches()
+    metadata.drop_all(engine)
+    assert [(row["operation"], row.get("table"), row.get("rows")) for row in told(spans)] == [
+        ("SELECT", None, None),
+        ("INSERT", "hook_numbered", 1),
+    ]
+    assert [span["operation"] for span in spans()] == ["SQL SELECT", "SQL INSERT"]
+
+
 def test_the_code_of_an_error(engine: Any, spans: Spans) -> None:
     hook.install_patches()
     with engine.connect() as connection, pytest.raises(sa.exc.IntegrityError):
