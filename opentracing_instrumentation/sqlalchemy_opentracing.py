@@ -299,11 +299,12 @@ def _engine_key(obj: Any) -> Any:
 class _Execution:
     """The execution of a statement: the marks that it came with, and its span as long as that is not finished."""
 
-    __slots__ = ("marks", "span")
+    __slots__ = ("before", "marks", "span")
 
     def __init__(self, marks: _Marks) -> None:
         self.marks = marks
         self.span: Any = None
+        self.before: _sql_events.Executing | None = None
 
     @classmethod
     def of(cls, context: Any) -> _Execution:
@@ -318,7 +319,7 @@ class _Execution:
         span, self.span = self.span, None
         if span is None:
             return
-        _sql_events.end()
+        _sql_events.end(self.before)
         try:
             if error is not None:
                 span.set_tag("sqlalchemy.exception", str(error))
@@ -383,7 +384,7 @@ class _Statements(Patcher):
         if parent is None:
             parent = getattr(context.root_connection, "_parent_span", None)
         span = execution.span = g_tracer.start_span(operation_name=_operation(context.compiled), child_of=parent)
-        _sql_events.begin(cursor, span)
+        execution.before = _sql_events.begin(cursor, span)
         span.set_tag(standard.COMPONENT, "sqlalchemy")
         span.set_tag(standard.DATABASE_TYPE, "sql")
         span.set_tag(standard.DATABASE_STATEMENT, _on_one_line(statement))

@@ -68,6 +68,23 @@ def test_a_statement_has_one_span(install: Any, tracer: MockTracer, engine: Any)
     assert not marks.get_traced(marked)
 
 
+def test_a_marked_statement_in_between_changes_nothing(tracer: MockTracer, traced_driver: Any) -> None:
+    hooks_then_an_engine(tracer, traced_driver)
+    marks.g_trace_all_queries = False
+
+    @sa.event.listens_for(traced_driver, "before_cursor_execute")
+    def prepare(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if statement == "SELECT 2":
+            marked = sa.text("SELECT 1")
+            marks.set_traced(marked)
+            connection.execute(marked)
+
+    tracer.reset()
+    with traced_driver.connect() as connection, tracer.start_active_span("request"):
+        connection.execute(sa.text("SELECT 2"))
+    assert [span.operation_name for span in tracer.finished_spans()] == ["textclause", "SQL SELECT", "request"]
+
+
 @BOTH
 def test_without_marks_the_hook_has_them_all(install: Any, tracer: MockTracer, engine: Any) -> None:
     install(tracer, engine)
