@@ -38,7 +38,7 @@ class TracedEngine:
     def __init__(self, engine: Any, options: Options) -> None:
         self._assignments = CONFIG.assignments
         self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
-        self.rules = options.in_force()
+        self.rules = options.in_force(_is_mysql(engine))
         self.commenter = None if options.comments.mode == sqlcommenter.OFF else _commenter(engine, options.comments)
         self.tags = _tags(engine)
 
@@ -128,6 +128,10 @@ def engine_of(obj: Any) -> Any:
     return obj
 
 
+def _is_mysql(engine: Any) -> bool:
+    return engine.name in ("mysql", "mariadb")
+
+
 def _commenter(engine: Any, options: sqlcommenter.Options) -> sqlcommenter.Commenter:
     import sqlalchemy
 
@@ -137,7 +141,7 @@ def _commenter(engine: Any, options: sqlcommenter.Options) -> sqlcommenter.Comme
         facts={"db_framework": f"sqlalchemy:{sqlalchemy.__version__}", "driver_paramstyle": engine.dialect.paramstyle},
         paramstyle=engine.dialect.paramstyle,
         prepares=engine.driver in sqlcommenter.PREPARING_DRIVERS,
-        family="mysql" if engine.name in ("mysql", "mariadb") else engine.name,
+        family="mysql" if _is_mysql(engine) else engine.name,
     )
 
 
