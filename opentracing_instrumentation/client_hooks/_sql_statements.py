@@ -102,18 +102,23 @@ def span_name(statement: str) -> str:
 
 
 def batch_size(parameters: Any, context: Any) -> int:
-    """Return with how many sets of parameters a statement is executed at once.
+    """Return with how many sets of parameters a statement is executed at once; 0 if that can't be told.
 
     Args:
         parameters: those of the statement: a set for each execution or, where SQLAlchemy has put several rows into one
-            ``INSERT``, their values in a row.
+            ``INSERT``, their values in a row, besides those that stand elsewhere in it (``ON CONFLICT``).
         context: the execution context.
     """
-    sets = context.parameters
-    if parameters is sets or not sets or not sets[0]:
+    rows = getattr(context.compiled, "_insertmanyvalues", None)
+    if rows is None or isinstance(parameters, list):
         return len(parameters)
-    size, rest = divmod(len(parameters), len(sets[0]))
-    return 1 if rest else size
+    first = context.parameters[0]
+    if isinstance(parameters, dict):  # those of rows have other names in each
+        elsewhere = len(parameters.keys() & first.keys())
+    else:
+        elsewhere = len(first) - rows.num_positional_params_counted
+    in_row = len(first) - elsewhere
+    return (len(parameters) - elsewhere) // in_row if in_row else 0
 
 
 def rows_affected(cursor: Any) -> int | None:
