@@ -102,6 +102,11 @@ def trace_none() -> None:
         _forget()
 
 
+def all_traced() -> bool:
+    """Tell whether all engines are traced."""
+    return _of_all is not None
+
+
 def any_traced() -> bool:
     """Tell whether any engine may be traced."""
     return _of_all is not None or bool(_of_one)

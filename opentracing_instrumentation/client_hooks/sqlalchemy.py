@@ -104,6 +104,11 @@ class SQLAlchemyPatcher(PoolPatcher):
         n_plus_one.reporters.discard(self)
         super()._reset_patches()
 
+    @property
+    def traces_all(self) -> bool:
+        """Whether all engines are traced, not single ones only."""
+        return _sql_engines.all_traced()
+
     def trace_engine(self, engine: Any, options: Options | None) -> None:
         """Trace an engine, or the class of all, with these options; or, with ``None``, as if it had none."""
         _sql_engines.trace(engine, options)
