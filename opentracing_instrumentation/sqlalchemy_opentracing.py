@@ -24,7 +24,8 @@ from opentracing.ext import tags as standard
 from ._core.patching import Patcher, on_event
 from ._core.safety import report
 from ._core.side_table import SideTable
-from .client_hooks import _sql_events
+from .client_hooks import _sql_engines, _sql_events
+from .sqlcommenter import strip
 
 __all__ = [
     "clear_traced",
@@ -387,7 +388,7 @@ class _Statements(Patcher):
         execution.before = _sql_events.begin(cursor, span)
         span.set_tag(standard.COMPONENT, "sqlalchemy")
         span.set_tag(standard.DATABASE_TYPE, "sql")
-        span.set_tag(standard.DATABASE_STATEMENT, _on_one_line(statement))
+        span.set_tag(standard.DATABASE_STATEMENT, _on_one_line(_without_comment(statement, context)))
         span.set_tag("sqlalchemy.dialect", context.dialect.name)
 
     @staticmethod
@@ -404,6 +405,14 @@ class _Statements(Patcher):
         context = exception_context.execution_context
         if _is_registered(context):
             _Execution.of(context).end(exception_context.original_exception)
+
+
+def _without_comment(statement: str, context: Any) -> str:
+    """Return a statement without what the hook has put into it, unless spans are to show that."""
+    engine = _sql_engines.traced(context.engine)
+    if not engine or engine.commenter is None or engine.commenter.options.enable_attribute_commenter:
+        return statement
+    return strip(statement)
 
 
 def _operation(compiled: Any) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from opentracing_instrumentation import sqlalchemy_opentracing as marks
 from opentracing_instrumentation.client_hooks import _sql_events, install_all_patches
 from opentracing_instrumentation.client_hooks._dbapi2 import ConnectionFactory, ContextManagerConnectionWrapper
+from opentracing_instrumentation.config import CONFIG
 
 ONE = sa.select(sa.literal(1))
 Trace = Callable[[], None]
@@ -83,6 +84,18 @@ def test_a_marked_statement_in_between_changes_nothing(tracer: MockTracer, trace
     with traced_driver.connect() as connection, tracer.start_active_span("request"):
         connection.execute(sa.text("SELECT 2"))
     assert [span.operation_name for span in tracer.finished_spans()] == ["textclause", "SQL SELECT", "request"]
+
+
+@BOTH
+def test_a_comment_of_the_hook_is_not_in_the_tag(install: Any, tracer: MockTracer, engine: Any) -> None:
+    install(tracer, engine)
+    CONFIG.sql_comments = "full"
+    sent: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+    assert "/*db_driver=" in sent[0]
+    assert statements(tracer) == ["SELECT 1"]
 
 
 @BOTH
