@@ -19,11 +19,11 @@ _FIXTURE = "forbid_n_plus_one"
 @pytest.fixture(name=_FIXTURE)
 def _forbid_n_plus_one() -> Iterator[None]:
     """Make the test fail if there is an N+1 in it, be it in a thread or task; the hook of SQLAlchemy is installed."""
-    installed = sqlalchemy.patcher.patches_installed
+    traced_all = sqlalchemy.patcher.traces_all
     sqlalchemy.install_patches()
     yield
-    if not installed:
-        sqlalchemy.reset_patches()
+    if not traced_all:
+        sqlalchemy.patcher.trace_engine(type, None)  # any class stands for all engines; single ones stay traced
 
 
 @pytest.hookimpl(wrapper=True)

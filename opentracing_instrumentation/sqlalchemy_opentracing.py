@@ -24,7 +24,8 @@ from opentracing.ext import tags as standard
 from ._core.patching import Patcher, on_event
 from ._core.safety import report
 from ._core.side_table import SideTable
-from .client_hooks import _sql_events
+from .client_hooks import _sql_engines, _sql_events
+from .sqlcommenter import strip
 
 __all__ = [
     "clear_traced",
@@ -299,11 +300,12 @@ def _engine_key(obj: Any) -> Any:
 class _Execution:
     """The execution of a statement: the marks that it came with, and its span as long as that is not finished."""
 
-    __slots__ = ("marks", "span")
+    __slots__ = ("before", "marks", "span")
 
     def __init__(self, marks: _Marks) -> None:
         self.marks = marks
         self.span: Any = None
+        self.before: _sql_events.Executing | None = None
 
     @classmethod
     def of(cls, context: Any) -> _Execution:
@@ -318,7 +320,7 @@ class _Execution:
         span, self.span = self.span, None
         if span is None:
             return
-        _sql_events.end()
+        _sql_events.end(self.before)
         try:
             if error is not None:
                 span.set_tag("sqlalchemy.exception", str(error))
@@ -383,10 +385,10 @@ class _Statements(Patcher):
         if parent is None:
             parent = getattr(context.root_connection, "_parent_span", None)
         span = execution.span = g_tracer.start_span(operation_name=_operation(context.compiled), child_of=parent)
-        _sql_events.begin(cursor, span)
+        execution.before = _sql_events.begin(cursor, span)
         span.set_tag(standard.COMPONENT, "sqlalchemy")
         span.set_tag(standard.DATABASE_TYPE, "sql")
-        span.set_tag(standard.DATABASE_STATEMENT, _on_one_line(statement))
+        span.set_tag(standard.DATABASE_STATEMENT, _on_one_line(_without_comment(statement, context)))
         span.set_tag("sqlalchemy.dialect", context.dialect.name)
 
     @staticmethod
@@ -403,6 +405,14 @@ class _Statements(Patcher):
         context = exception_context.execution_context
         if _is_registered(context):
             _Execution.of(context).end(exception_context.original_exception)
+
+
+def _without_comment(statement: str, context: Any) -> str:
+    """Return a statement without what the hook has put into it, unless spans are to show that."""
+    engine = _sql_engines.traced(context.engine)
+    if not engine or engine.commenter is None or engine.commenter.options.enable_attribute_commenter:
+        return statement
+    return strip(statement)
 
 
 def _operation(compiled: Any) -> str:

@@ -16,10 +16,11 @@ from typing import NamedTuple
 _LETTER, _ESCAPE, _UNKNOWN = r"\\", r"\\.", r"\\[^{quote}]"  # what a backslash may be between quotes
 
 
-def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern[str]:
+def _pattern(mysql: bool, backslash: str, after_quote: str = "", end: str = "") -> re.Pattern[str]:
     """Return the pattern of a token.
 
     Args:
+        mysql: whether what is in double quotes is a value, and no name.
         backslash: what a backslash is between quotes.
         after_quote: what can't follow a quote.
         end: what can't be there at all.
@@ -30,7 +31,8 @@ def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern
         return rf"{quote}(?:[^{quote}\\]|{quote}{quote}|{backslash})*{quote}(?![{quote}{after_quote}])"
 
     bracketed = r"\[[^\W\d](?:[\w .$#@]|-(?=[^\W\d]))*\]"
-    name = rf"(?:[^\W\d][\w$#]*|{quoted(chr(34))}|`[^`]+`|{bracketed})"
+    in_double_quotes, nothing = quoted('"'), r"(?!)"
+    name = rf"(?:[^\W\d][\w$#]*|{nothing if mysql else in_double_quotes}|`[^`]+`|{bracketed})"
     names = rf"{name}(?:\.{name})*"
     prefix = "(?:[eEbBnNxX]|[uU]&)"  # of a text between quotes
     return re.compile(
@@ -39,6 +41,7 @@ def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern
         | (?P<blank>\s+ | --[^\n]* | /\*.*?\*/)
         | (?P<value>
             [eE]{quoted("'", _ESCAPE)} | (?![eE]){prefix}?{quoted("'")}
+            | {in_double_quotes if mysql else nothing}
             | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
             | (?:(?:(?<=[(,=<>[]) | (?<=[(,=<>[]\s))[+-])?
               (?<![\w$])(?:0[xX][\da-fA-F]+ | (?:\d[\d_]*(?:\.[\d_]*)? | \.\d[\d_]*)(?:[eE][+-]?\d+)?)(?![\w$])
@@ -52,11 +55,15 @@ def _pattern(backslash: str, after_quote: str = "", end: str = "") -> re.Pattern
     )
 
 
-_TOKEN = _pattern(_UNKNOWN)
-_READINGS = [_pattern(backslash, after_quote=r"\w", end=r"|\\") for backslash in (_LETTER, _ESCAPE)]
+_TOKENS = [_pattern(mysql, _UNKNOWN) for mysql in (False, True)]
+_READINGS = [
+    [_pattern(mysql, backslash, after_quote=r"\w", end=r"|\\") for backslash in (_LETTER, _ESCAPE)]
+    for mysql in (False, True)
+]
+_TOKEN = _TOKENS[False]
 
 
-def _tokens(statement: str, is_whole: bool = True) -> Iterable[re.Match[str]]:
+def _tokens(statement: str, is_whole: bool = True, mysql: bool = False) -> Iterable[re.Match[str]]:
     """Yield the tokens of a statement, or of its beginning; in ``lastgroup``, each has the name of its kind.
 
     A backslash before a quote is a letter by the standard and an escape for MySQL. Where only one of the two makes
@@ -64,11 +71,11 @@ def _tokens(statement: str, is_whole: bool = True) -> Iterable[re.Match[str]]:
     a text begins with a token ``end``, and so does what has no end at all.
     """
     if is_whole and ("\\'" in statement or '\\"' in statement):
-        readings = [list(pattern.finditer(statement)) for pattern in _READINGS]
+        readings = [list(pattern.finditer(statement)) for pattern in _READINGS[mysql]]
         sensible = [tokens for tokens in readings if not any(token["end"] for token in tokens)]
         if len(sensible) == 1:
             return sensible[0]
-    return _TOKEN.finditer(statement)
+    return _TOKENS[mysql].finditer(statement)
 
 
 _QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"}
@@ -179,10 +186,11 @@ _WORDS_FOR_VALUES = {"NULL", "TRUE", "FALSE"}
 _CLOSING = {")": "(?)", "]": "[?]"}
 
 
-def masked(statement: str) -> str:
+def masked(statement: str, mysql: bool = False) -> str:
     """Return a statement without its values: similar statements become the same text, and it tells no secrets.
 
-    - Strings and numbers are ``?``. What is in double quotes, backticks or brackets is a name, and stays.
+    - Strings and numbers are ``?``. What is in backticks or brackets is a name, and stays; so is what is in double
+      quotes, unless it is for MySQL, which takes it for a string.
     - A list of nothing but values and placeholders (``?``, ``%s``, ``%(name)s``, ``:name``, ``$1``; PostgreSQL's casts
       aside) is ``(?)``, and so are several of them in a row, as in ``VALUES``. Placeholders elsewhere stay.
     - Comments are left out; white space is one space.
@@ -191,15 +199,15 @@ def masked(statement: str) -> str:
     which it can't be told where they end. Never raises; thread-safe; the last results are remembered.
     """
     if len(statement) <= _MASKED:
-        return _masked(statement, is_whole=True)
+        return _masked(statement, True, mysql)
     comma = statement.rfind(",", _MASKED - 200, _MASKED)  # not in the midst of a placeholder
-    return _masked(statement[: comma if comma > 0 else _MASKED], is_whole=False)
+    return _masked(statement[: comma if comma > 0 else _MASKED], False, mysql)
 
 
 @lru_cache(maxsize=1024)
-def _masked(statement: str, is_whole: bool) -> str:
+def _masked(statement: str, is_whole: bool, mysql: bool) -> str:
     mask = _Mask()
-    for token in _tokens(statement, is_whole):
+    for token in _tokens(statement, is_whole, mysql):
         if token.lastgroup == "end":
             mask.token("value", "")
             return mask.cut()

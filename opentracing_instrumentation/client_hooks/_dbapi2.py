@@ -26,6 +26,7 @@ from opentracing.ext import tags as standard
 from .. import n_plus_one
 from .._core.calls import Description, FlowDescription, idle_database, instrument
 from .._core.safety import report
+from .._core.statements import masked
 from ..config import CONFIG
 from ..request_context import current_span
 from ..utils import child_span, start_child_span
@@ -43,7 +44,7 @@ NO_ARG = object()
 #: The database's code for an error, as SQLSTATE or errno (OpenTelemetry semantic conventions, database spans).
 STATUS_CODE = "db.response.status_code"
 
-_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)(\S+)\s", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*(?!--|/\*)(\S+)\s", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 
 
@@ -143,10 +144,11 @@ class Statement:
     At its end it is counted below its parent.
     """
 
-    __slots__ = ("_parameters", "_parent", "_span", "_started", "_statement")
+    __slots__ = ("_module_name", "_parameters", "_parent", "_span", "_started", "_statement")
 
-    def __init__(self, span: Span, parameters: Any, parent: Any, statement: Any) -> None:
+    def __init__(self, span: Span, module_name: str, parameters: Any, parent: Any, statement: Any) -> None:
         self._span = span
+        self._module_name = module_name
         self._parameters = parameters
         self._parent = parent
         self._statement = statement
@@ -170,7 +172,14 @@ class Statement:
         seconds = perf_counter() - self._started
         text = self._statement if isinstance(self._statement, str) else _decoded(self._statement)
         if text is not None:
+            if '"' in text and _is_of_mysql(self._module_name):
+                text = masked(text, mysql=True)
             n_plus_one.observe(self._parent, text, seconds)
+
+
+def _is_of_mysql(module_name: str) -> bool:
+    """Tell whether a driver is one for MySQL, by its name: PyMySQL and others have no hook of their own."""
+    return any(name in module_name.lower() for name in ("mysql", "mariadb"))
 
 
 class _Coded(Description):
@@ -263,7 +272,7 @@ class CursorWrapper(wrapt.ObjectProxy):  # type: ignore[misc]
         span = statement_span(
             parent, self._module_name, statement, tags, parameters, self._connect_params, self._cursor_params
         )
-        return Statement(span, parameters, parent, statement)
+        return Statement(span, self._module_name, parameters, parent, statement)
 
 
 def _transaction(operation: str) -> Callable[[ConnectionWrapper], Span | None]:

@@ -159,7 +159,7 @@ class Driver:
         span = statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
         if gets_comment:
             self.comments.begin(cursor, span)
-        return Statement(span, parameters, parent, statement)
+        return Statement(span, self.module_name, parameters, parent, statement)
 
     def transaction(self, connection: Any, operation: str) -> Span | None:
         """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""

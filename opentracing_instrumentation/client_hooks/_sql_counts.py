@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,11 @@ LEFT_OUT, LEFT_OUT_TIME = "db.left_out.count", "db.left_out.duration_ms"
 TRANSACTIONS, TRANSACTION_STATEMENTS = "db.transaction.count", "db.transaction.statement_count"
 TRANSACTION_TIME = "db.transaction.duration_ms"
 
-_lock = threading.Lock()
+#: Held also while tags are set, so that the last one says it all; by a destructor that sends statements, once more. No
+#: child process inherits it locked.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _totals: SideTable[dict[str, float]] = SideTable()
 
 
@@ -30,6 +35,4 @@ def add(span: Any, amounts: Mapping[str, float]) -> None:
                 return
         for tag, amount in amounts.items():
             totals[tag] = round(totals.get(tag, 0) + amount, 3)
-        told = totals.copy()
-    for tag in amounts:
-        span.set_tag(tag, told[tag])
+            span.set_tag(tag, totals[tag])

@@ -40,7 +40,7 @@ class TracedEngine:
     def __init__(self, engine: Any, options: Options) -> None:
         self._assignments = CONFIG.assignments
         self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
-        self.rules = options.in_force()
+        self.rules = options.in_force(_is_mysql(engine))
         self.commenter = None if options.comments.mode == sqlcommenter.OFF else _commenter(engine, options.comments)
         self.tags = _tags(engine)
         self._described: dict[Description, dict[str, Any]] = {}
@@ -114,6 +114,11 @@ def trace_none() -> None:
         _forget()
 
 
+def all_traced() -> bool:
+    """Tell whether all engines are traced."""
+    return _of_all is not None
+
+
 def any_traced() -> bool:
     """Tell whether any engine may be traced."""
     return _of_all is not None or bool(_of_one)
@@ -140,6 +145,10 @@ def engine_of(obj: Any) -> Any:
     return obj
 
 
+def _is_mysql(engine: Any) -> bool:
+    return engine.name in ("mysql", "mariadb")
+
+
 def _commenter(engine: Any, options: sqlcommenter.Options) -> sqlcommenter.Commenter:
     import sqlalchemy
 
@@ -149,7 +158,7 @@ def _commenter(engine: Any, options: sqlcommenter.Options) -> sqlcommenter.Comme
         facts={"db_framework": f"sqlalchemy:{sqlalchemy.__version__}", "driver_paramstyle": engine.dialect.paramstyle},
         paramstyle=engine.dialect.paramstyle,
         prepares=engine.driver in sqlcommenter.PREPARING_DRIVERS,
-        family="mysql" if engine.name in ("mysql", "mariadb") else engine.name,
+        family="mysql" if _is_mysql(engine) else engine.name,
     )
 
 

@@ -42,8 +42,8 @@ def begin(place: Any, span: Any) -> Executing | None:
     return before
 
 
-def end(before: Executing | None = None) -> None:
-    """Note that it is over."""
+def end(before: Executing | None) -> None:
+    """Note that it is over, and that what was being done before goes on."""
     _executing.set(before)
 
 

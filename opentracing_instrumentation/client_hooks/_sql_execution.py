@@ -32,6 +32,7 @@ class Execution:
 
     Args:
         rules: the engine's.
+        cursor: the driver's cursor.
         parent: the span above, if there is one.
         operation: what the statement does.
         span: the span, if it has begun.
@@ -39,11 +40,12 @@ class Execution:
         statement: its text, if similar ones are to be counted: not those of a batch.
     """
 
-    __slots__ = ("_began", "_late", "_operation", "_parent", "_rules", "_span", "_started", "_statement")
+    __slots__ = ("_before", "_began", "_late", "_operation", "_parent", "_rules", "_span", "_started", "_statement")
 
     def __init__(
         self,
         rules: Rules,
+        cursor: Any,
         parent: Any,
         operation: str = "",
         span: Any = None,
@@ -56,6 +58,7 @@ class Execution:
         self._span = span
         self._late = late
         self._statement = statement
+        self._before = _sql_events.begin(cursor, span)
         self._began = time() if late else 0.0
         self._started = perf_counter()
 
@@ -84,7 +87,7 @@ class Execution:
 
     def _end(self, context: Any, failed: bool = False) -> Any:
         """Return the span, which may only begin now, to be finished; count what has none."""
-        _sql_events.end()
+        _sql_events.end(self._before)
         seconds = perf_counter() - self._started
         span, self._span = self._span, None
         if span is None and self._late and (failed or seconds >= self._rules.min_duration):
@@ -123,24 +126,23 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         is_idle: whether it has no span, nor counts on one, because nobody listens.
     """
     parent, rules = current_span(), engine.rules
-    counted = statement if size == 1 else None
+    counted = rules.counted(statement) if size == 1 else None
     if is_idle:
-        span, execution = None, Execution(rules, None, statement=counted)
+        span, execution = None, Execution(rules, cursor, None, statement=counted)
     elif rules.filter is not None and not rules.admits(statement):
-        span, execution = None, Execution(rules, parent)
+        span, execution = None, Execution(rules, cursor, parent)
     else:
-        description = describe(statement, context.compiled)
+        description = describe(statement, context)
         name, operation, tags = description.name, description.operation, engine.tags_of(description)
         tags[standard.DATABASE_STATEMENT] = rules.shown(statement) if rules.mask_literals else statement.strip()
         if size > 1:
             tags[BATCH_SIZE] = size
         if rules.min_duration:
-            span, execution = None, Execution(rules, parent, operation, late=(name, tags), statement=counted)
+            span, execution = None, Execution(rules, cursor, parent, operation, late=(name, tags), statement=counted)
         else:
             context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
-            execution = Execution(rules, parent, operation, span, statement=counted)
+            execution = Execution(rules, cursor, parent, operation, span, statement=counted)
     setattr(context, _ATTRIBUTE, execution)
-    _sql_events.begin(cursor, span)
     return span
 
 

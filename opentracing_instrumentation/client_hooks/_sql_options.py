@@ -32,6 +32,7 @@ _ACCEPTED = ("filter", *_SETTINGS, "enable_commenter", *_COMMENTS)
 class Rules(NamedTuple):
     """How statements are traced, by options and settings."""
 
+    is_mysql: bool
     filter: Callable[[str], Any] | None
     mask_literals: bool
     min_duration: float
@@ -50,7 +51,11 @@ class Rules(NamedTuple):
 
     def shown(self, statement: str) -> str:
         """Return a statement as a span shows it."""
-        return masked(statement) if self.mask_literals else statement.strip()
+        return masked(statement, self.is_mysql) if self.mask_literals else statement.strip()
+
+    def counted(self, statement: str) -> str:
+        """Return a statement as similar ones are told by it, without values in it that only this database knows."""
+        return masked(statement, mysql=True) if self.is_mysql and '"' in statement else statement
 
 
 class Options:
@@ -81,10 +86,10 @@ class Options:
         self._comments = _comments(given)
         self._given: Mapping[str, Any] = given
 
-    def in_force(self) -> Rules:
-        """Return what holds while the settings stay as they are."""
+    def in_force(self, is_mysql: bool) -> Rules:
+        """Return what holds, for an engine of this kind, while the settings stay as they are."""
         given = {name: self._given.get(name, getattr(CONFIG, setting)) for name, setting in _SETTINGS.items()}
-        return Rules(filter=self._given.get("filter"), **given)
+        return Rules(is_mysql, filter=self._given.get("filter"), **given)
 
     @property
     def comments(self) -> sqlcommenter.Options:

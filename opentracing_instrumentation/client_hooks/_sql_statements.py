@@ -20,7 +20,7 @@ from .._core.statements import LOOKED_AT, summarize
 OPERATION, TABLE, BATCH_SIZE = "db.operation.name", "db.collection.name", "db.operation.batch.size"
 ROWS = "db.rows_affected"
 
-_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*(?!--|/\*)([^\s(;]*)", re.DOTALL)
 _LOOKED_AT = 256  # characters: enough for a comment and a word, and little to remember
 #: The operations that have rows affected.
 WRITING = {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"}
@@ -38,20 +38,27 @@ class Description:
 _descriptions: SideTable[Description] = SideTable()
 
 
-def describe(statement: str, compiled: Any) -> Description:
+def describe(statement: str, context: Any) -> Description:
     """Return what a statement is.
 
     Args:
         statement: its text.
-        compiled: what SQLAlchemy has compiled, or ``None``.
+        context: the execution context; some also execute statements of their own, such as the next value of a sequence
+            before an ``INSERT``.
     """
-    if compiled is None:
+    compiled = context.compiled
+    if compiled is None or not _is_alike(statement, compiled.string):
         return _by_text(statement if len(statement) <= LOOKED_AT else statement[:LOOKED_AT])
     description = _descriptions.get(compiled)
     if description is None:
         description = _by_compiled(statement, compiled)
         _descriptions.put(compiled, description)
     return description
+
+
+def _is_alike(statement: str, compiled: str) -> bool:
+    """Tell whether a statement is what was compiled, or what listeners, or batches, have made of that."""
+    return statement is compiled or span_name(statement[:_LOOKED_AT]) == span_name(compiled[:_LOOKED_AT])
 
 
 @lru_cache(maxsize=1024)
@@ -97,18 +104,23 @@ def span_name(statement: str) -> str:
 
 
 def batch_size(parameters: Any, context: Any) -> int:
-    """Return with how many sets of parameters a statement is executed at once.
+    """Return with how many sets of parameters a statement is executed at once; 0 if that can't be told.
 
     Args:
         parameters: those of the statement: a set for each execution or, where SQLAlchemy has put several rows into one
-            ``INSERT``, their values in a row.
+            ``INSERT``, their values in a row, besides those that stand elsewhere in it (``ON CONFLICT``).
         context: the execution context.
     """
-    sets = context.parameters
-    if parameters is sets or not sets or not sets[0]:
+    rows = getattr(context.compiled, "_insertmanyvalues", None)
+    if rows is None or isinstance(parameters, list):
         return len(parameters)
-    size, rest = divmod(len(parameters), len(sets[0]))
-    return 1 if rest else size
+    first = context.parameters[0]
+    if isinstance(parameters, dict):  # those of rows have other names in each
+        elsewhere = len(parameters.keys() & first.keys())
+    else:
+        elsewhere = len(first) - rows.num_positional_params_counted
+    in_row = len(first) - elsewhere
+    return (len(parameters) - elsewhere) // in_row if in_row else 0
 
 
 def rows_affected(cursor: Any) -> int | None:

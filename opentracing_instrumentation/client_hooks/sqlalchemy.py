@@ -104,13 +104,19 @@ class SQLAlchemyPatcher(PoolPatcher):
         n_plus_one.reporters.discard(self)
         super()._reset_patches()
 
+    @property
+    def traces_all(self) -> bool:
+        """Whether all engines are traced, not single ones only."""
+        return _sql_engines.all_traced()
+
     def trace_engine(self, engine: Any, options: Options | None) -> None:
         """Trace an engine, or the class of all, with these options; or, with ``None``, as if it had none."""
         _sql_engines.trace(engine, options)
-        if _sql_engines.any_traced():
-            super().install_patches()
-        else:
-            super().reset_patches()
+        while (wanted := _sql_engines.any_traced()) != self.patches_installed:  # another thread may change it meanwhile
+            if wanted:
+                super().install_patches()
+            else:
+                super().reset_patches()
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "before_cursor_execute")

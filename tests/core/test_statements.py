@@ -57,6 +57,21 @@ def test_values_are_masked_and_lists_of_them_are_one(statement: str, text: str) 
 @pytest.mark.parametrize(
     ("statement", "text"),
     [
+        ('SELECT "a" FROM `t"s` WHERE b = "it\'s" OR c = \'"\'', 'SELECT ? FROM `t"s` WHERE b = ? OR c = ?'),
+        ('WHERE a IN ("x", "y""z")', "WHERE a IN (?)"),
+        ('WHERE a = "\\"secret" AND b = 1', "WHERE a = ? AND b = ?"),
+        ('WHERE a = "secret', "WHERE a = ?..."),
+        ('WHERE a = _utf8"secret"', "WHERE a = _utf8?"),
+    ],
+)
+def test_for_mysql_what_is_in_double_quotes_is_a_value(statement: str, text: str) -> None:
+    assert masked(statement, mysql=True) == text
+    assert masked(text, mysql=True) == masked(text) == text
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
         ("WHERE a = 'it\\'s' AND b = 'c'", "WHERE a = ? AND b = ?"),  # MySQL
         ("WHERE a = 'C:\\' AND b = 'D:\\'", "WHERE a = ? AND b = ?"),  # the standard
         ("WHERE a = 'x\\\\' AND b = 'c\\n'", "WHERE a = ? AND b = ?"),  # the same to both

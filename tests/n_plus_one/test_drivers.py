@@ -9,10 +9,12 @@ from typing import Any
 import MySQLdb
 import psycopg2
 import pytest
+import sqlalchemy as sa
 from opentracing.mocktracer import MockTracer
 
 from opentracing_instrumentation.client_hooks import install_all_patches
 from opentracing_instrumentation.client_hooks._dbapi2 import ConnectionFactory
+from opentracing_instrumentation.config import CONFIG
 from opentracing_instrumentation.n_plus_one import Finding, NPlusOneError, forbid
 
 from ..services import Service
@@ -66,6 +68,22 @@ def test_failed_statements_of_a_driver_count(cursor: Any, tracer: MockTracer, fi
             with pytest.raises(Exception, match=r"(?i)nowhere|aborted"):
                 cursor.execute(f"SELECT {number} FROM nowhere")
     assert [finding.statement for finding in findings] == ["SELECT ? FROM nowhere"]
+
+
+@pytest.mark.parametrize("with_sqlalchemy", [False, True])
+def test_what_mysql_takes_for_a_value_is_not_told(
+    service: Callable[[str], Service], tracer: MockTracer, findings: list[Finding], with_sqlalchemy: bool
+) -> None:
+    install_all_patches()
+    CONFIG.sql_mask_literals = True
+    engine = sa.create_engine("mysql+mysqldb://", creator=lambda: mariadb(service), poolclass=sa.pool.NullPool)
+    with engine.connect() as connection, tracer.start_active_span("request"):
+        execute = connection.exec_driver_sql if with_sqlalchemy else connection.connection.cursor().execute
+        for number in range(10):
+            execute(f'SELECT "secret{number}"')
+    assert [finding.statement for finding in findings] == ["SELECT ?"]
+    shown = {span.tags["db.statement"] for span in tracer.finished_spans() if "db.statement" in span.tags}
+    assert shown == ({"SELECT ?"} if with_sqlalchemy else set())
 
 
 def test_they_are_forbidden(cursor: Any, tracer: MockTracer) -> None:

@@ -65,6 +65,19 @@ def test_leaves_the_hook_alone(installed, forbid_n_plus_one):
     pass
 
 
+@pytest.fixture
+def one_engine(connection):
+    hook.instrument_engine(connection.engine)
+    yield
+    assert hook.patcher.patches_installed
+    assert not hook.patcher.traces_all
+    hook.reset_patches()
+
+
+def test_leaves_one_engine_alone(one_engine, forbid_n_plus_one):
+    assert hook.patcher.traces_all
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_raises_its_own(forbid_n_plus_one, connection, number):
     select(connection, 10)
@@ -101,6 +114,7 @@ def test_the_fixture_fails_tests_with_an_n_plus_one(outcome: str) -> None:
         "test_good": "PASSED",
         "test_not_asked": "PASSED",
         "test_leaves_the_hook_alone": "PASSED",
+        "test_leaves_one_engine_alone": "PASSED",
         "test_raises_its_own[0]": "FAILED",
         "test_raises_its_own[1]": "FAILED",
         "test_raises_its_own[2]": "FAILED",

@@ -122,6 +122,13 @@ def test_the_first_word_names_the_span(engine: Engine, spans: Spans, text: str, 
     assert spans() == [statement(text.strip(), operation=operation)]
 
 
+@pytest.mark.timeout(10)
+def test_many_comments_in_front_take_no_time(engine: Engine, spans: Spans) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("/* a */" * 40 + "SELECT 1")
+    assert [told["operation"] for told in spans()] == ["SQL"]  # that far, nobody looks for the first word
+
+
 def test_engines_are_traced_whenever_they_were_made(tmp_path: Path, spans: Spans) -> None:
     hook.reset_patches()
     older = sa.create_engine(f"sqlite:///{tmp_path}/older")

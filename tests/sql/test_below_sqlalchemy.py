@@ -94,6 +94,19 @@ def test_a_statement_may_have_the_drivers_span_below_it(
     ]
 
 
+def test_a_statement_that_a_listener_executes_in_between_changes_nothing(
+    engine: Any, tracer: MockTracer, spans: Spans
+) -> None:
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def prepare(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if statement == "SELECT 2":
+            connection.exec_driver_sql("SELECT 1")
+
+    with engine.connect() as connection, tracer.start_active_span("work"):
+        assert connection.exec_driver_sql("SELECT 2").scalar() == 2
+    assert outline(spans) == [("SQL SELECT", "work"), ("SQL SELECT", "work"), ("work", None)]
+
+
 def test_an_error_is_told_once(engine: Any, tracer: MockTracer, spans: Spans) -> None:
     with tracer.start_active_span("work"), engine.connect() as connection, pytest.raises(sa.exc.DBAPIError):
         connection.execute(sa.text("SELECT 1 FROM nowhere"))

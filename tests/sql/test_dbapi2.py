@@ -75,6 +75,14 @@ def test_statements_are_spans(connection: Any, tracer: MockTracer, spans: Spans)
     ]
 
 
+@pytest.mark.timeout(10)
+def test_many_comments_in_front_take_no_time(connection: Any, tracer: MockTracer, spans: Spans) -> None:
+    statement = "/* a */" * 40 + "VALUES(1)"
+    with tracer.start_active_span("work"):
+        connection.cursor().execute(statement)
+    assert spans() == [span("", sql=statement, **CONN), WORK]
+
+
 def test_wrappers_pass_for_what_they_wrap(connection: Any) -> None:
     cursor = connection.cursor()
     assert isinstance(connection, ConnectionWrapper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserList
 from typing import Any
 
 import pytest
@@ -24,6 +25,11 @@ UNIQUE = 'duplicate key value violates unique constraint "users_email_key"'
         ("column x\nLINE 1: SELECT x\n          ^", None, "column x\nLINE 1: SELECT x\n          ^"),
         ("Duplicate entry 'rosebud' for key 'name'", {"name": "rosebud"}, "Duplicate entry '?' for key 'name'"),
         ("near 'rosebud' and rose", [("rose", 1), (b"rosebud", 2)], "near '?' and ?"),
+        ("near 'rosebud'", UserList(["rosebud"]), "near '?'"),
+        ("near 'rosebud'", {"rosebud"}, "near '?'"),
+        ("near 'rosebud'", {"name": "rosebud"}.values(), "near '?'"),
+        ("near 'rosebud'", (bytearray(b"rosebud"),), "near '?'"),
+        ("near 'rose' or 'bud', or so", iter([("rose",), ("bud",)]), "near ?, or so"),
         ("server closed the connection\n\tunexpectedly", ("a",), "server closed the connection\n\tunexpectedly"),
     ],
 )

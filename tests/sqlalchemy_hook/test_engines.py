@@ -162,6 +162,25 @@ def test_uninstrumenting_the_last_engine_takes_the_patches_back(make: Make) -> N
     assert Engine.raw_connection is original
 
 
+def test_an_engine_that_another_thread_instruments_meanwhile_stays_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch, spans: Spans
+) -> None:
+    last, next_one = make("pysqlite"), make("pysqlite")
+    hook.instrument_engine(last)
+    any_traced = _sql_engines.any_traced
+
+    def slowly() -> bool:
+        answer = any_traced()
+        monkeypatch.setattr(_sql_engines, "any_traced", any_traced)
+        hook.instrument_engine(next_one)
+        return answer
+
+    monkeypatch.setattr(_sql_engines, "any_traced", slowly)
+    hook.uninstrument_engine(last)
+    run(next_one)
+    assert len(spans()) == 1
+
+
 def test_nothing_is_kept_of_a_thousand_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spans: Spans) -> None:
     monkeypatch.setattr(_sql_engines, "_known", SideTable())
     last = None

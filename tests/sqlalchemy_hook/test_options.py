@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from opentracing.mocktracer import MockTracer
 from sqlalchemy import event
 
-from opentracing_instrumentation.client_hooks import psycopg2
+from opentracing_instrumentation.client_hooks import _sql_counts, psycopg2
 from opentracing_instrumentation.client_hooks import sqlalchemy as hook
 from opentracing_instrumentation.config import CONFIG
 from tests.opentracing_instrumentation.told import Spans
@@ -80,6 +82,50 @@ def test_a_filter_that_raises_leaves_nothing_out(engine: Any, lenient: None, spa
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar() == 1
     assert [told["operation"] for told in spans()] == ["SQL SELECT"]
+
+
+class Span:
+    """A span that takes its first tag slowly: something else happens meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object] | None = None) -> None:
+        self.tags: dict[str, Any] = {}
+        self._meanwhile = meanwhile
+
+    def set_tag(self, name: str, value: Any) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        self.tags[name] = value
+
+
+def test_threads_count_together() -> None:
+    def meanwhile() -> None:
+        thread.start()
+        thread.join(0.2)
+
+    span = Span(meanwhile)
+    thread = threading.Thread(target=_sql_counts.add, args=(span, {"n": 1}))
+    _sql_counts.add(span, {"n": 1})
+    thread.join()
+    assert span.tags == {"n": 2}
+
+
+class Amounts(dict[str, float]):
+    """Something in the midst of which garbage is collected, and a destructor sends a statement."""
+
+    def items(self) -> Any:
+        _sql_counts.add(self.span, {"n": 1})
+        return super().items()
+
+    span: Any = None
+
+
+@pytest.mark.timeout(10)
+def test_a_destructor_that_sends_a_statement_is_counted() -> None:
+    amounts = Amounts(n=1)
+    amounts.span = Span()
+    _sql_counts.add(amounts.span, amounts)
+    assert amounts.span.tags == {"n": 2}
 
 
 def test_without_a_span_above_what_is_left_out_is_not_counted(engine: Any, spans: Spans) -> None:

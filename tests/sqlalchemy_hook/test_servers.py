@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from opentracing.mocktracer import MockTracer
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, declarative_base, relationship
 
 from opentracing_instrumentation.client_hooks import sqlalchemy as hook
@@ -134,6 +135,41 @@ def test_each_batch_of_insertmanyvalues_has_its_size(make: Make, spans: Spans) -
         rows = [{"name": f"batched {number}"} for number in range(5)]
         assert len(batched.execute(customers.insert().returning(customers.c.id), rows).all()) == 5
     assert [one.get("batch", 1) for one in told(spans)] == [2, 2, 1]
+
+
+@pytest.mark.skipif(not TWO, reason="SQLAlchemy < 2 has no insertmanyvalues")
+@pytest.mark.parametrize(("driver", "insert"), [("psycopg2", postgresql.insert), ("pysqlite", sqlite.insert)])
+def test_so_has_each_batch_with_parameters_elsewhere(make: Make, spans: Spans, driver: str, insert: Any) -> None:
+    engine = make(driver)
+    upsert = insert(customers).on_conflict_do_update(index_elements=["id"], set_={"name": "again"})
+    rows = [{"id": 1000 + number, "name": f"batched {number}"} for number in range(8)]
+    hook.install_patches()
+    with engine.connect() as connection:
+        Base.metadata.create_all(connection)
+        batched = connection.execution_options(insertmanyvalues_page_size=3)
+        assert len(batched.execute(upsert.returning(customers.c.id), rows).all()) == 8
+    assert [one.get("batch", 1) for one in told(spans) if one["operation"] == "INSERT"] == [3, 3, 2]
+
+
+def test_what_is_executed_for_a_default_is_told_as_what_it_is(make: Make, spans: Spans) -> None:
+    engine = make("psycopg2")
+    metadata = sa.MetaData()
+    numbers = sa.Sequence("hook_numbers", metadata=metadata)
+    numbered = sa.Table(
+        "hook_numbered", metadata, sa.Column("id", sa.Integer, numbers, primary_key=True), implicit_returning=False
+    )
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    hook.install_patches()
+    with engine.begin() as connection:
+        connection.execute(numbered.insert())
+    hook.reset_patches()
+    metadata.drop_all(engine)
+    assert [(row["operation"], row.get("table"), row.get("rows")) for row in told(spans)] == [
+        ("SELECT", None, None),
+        ("INSERT", "hook_numbered", 1),
+    ]
+    assert [span["operation"] for span in spans()] == ["SQL SELECT", "SQL INSERT"]
 
 
 def test_the_code_of_an_error(engine: Any, spans: Spans) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from opentracing_instrumentation import sqlalchemy_opentracing as marks
 from opentracing_instrumentation.client_hooks import _sql_events, install_all_patches
 from opentracing_instrumentation.client_hooks._dbapi2 import ConnectionFactory, ContextManagerConnectionWrapper
+from opentracing_instrumentation.config import CONFIG
 
 ONE = sa.select(sa.literal(1))
 Trace = Callable[[], None]
@@ -66,6 +67,35 @@ def test_a_statement_has_one_span(install: Any, tracer: MockTracer, engine: Any)
             connection.execute(sa.text("SELECT 3 FROM nowhere"))
     assert statements(tracer) == ["SELECT 1", "SELECT 2", "SELECT 3 FROM nowhere"]
     assert not marks.get_traced(marked)
+
+
+def test_a_marked_statement_in_between_changes_nothing(tracer: MockTracer, traced_driver: Any) -> None:
+    hooks_then_an_engine(tracer, traced_driver)
+    marks.g_trace_all_queries = False
+
+    @sa.event.listens_for(traced_driver, "before_cursor_execute")
+    def prepare(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if statement == "SELECT 2":
+            marked = sa.text("SELECT 1")
+            marks.set_traced(marked)
+            connection.execute(marked)
+
+    tracer.reset()
+    with traced_driver.connect() as connection, tracer.start_active_span("request"):
+        connection.execute(sa.text("SELECT 2"))
+    assert [span.operation_name for span in tracer.finished_spans()] == ["textclause", "SQL SELECT", "request"]
+
+
+@BOTH
+def test_a_comment_of_the_hook_is_not_in_the_tag(install: Any, tracer: MockTracer, engine: Any) -> None:
+    install(tracer, engine)
+    CONFIG.sql_comments = "full"
+    sent: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+    assert "/*db_driver=" in sent[0]
+    assert statements(tracer) == ["SELECT 1"]
 
 
 @BOTH
