@@ -71,11 +71,21 @@ def _tokens(statement: str, is_whole: bool = True, mysql: bool = False) -> Itera
     a text begins with a token ``end``, and so does what has no end at all.
     """
     if is_whole and ("\\'" in statement or '\\"' in statement):
-        readings = [list(pattern.finditer(statement)) for pattern in _READINGS[mysql]]
-        sensible = [tokens for tokens in readings if not any(token["end"] for token in tokens)]
+        readings = [_reading(pattern, statement) for pattern in _READINGS[mysql]]
+        sensible = [tokens for tokens in readings if tokens is not None]
         if len(sensible) == 1:
             return sensible[0]
     return _TOKENS[mysql].finditer(statement)
+
+
+def _reading(pattern: re.Pattern[str], statement: str) -> list[re.Match[str]] | None:
+    """Return the tokens of a statement, or ``None`` if it makes no sense, which is known at the first ``end``."""
+    tokens = []
+    for token in pattern.finditer(statement):
+        if token["end"]:
+            return None
+        tokens.append(token)
+    return tokens
 
 
 _QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"}

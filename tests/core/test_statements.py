@@ -143,6 +143,7 @@ def test_any_text_is_masked(text: str) -> None:
         "$a$ ",
         "'a'' ",
         "'\\'",
+        "*/\\'\\\"]",
         "/* ",
         "[a",
         'a."b',
