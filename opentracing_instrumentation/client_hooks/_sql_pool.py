@@ -13,6 +13,7 @@ is a span of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextvars import ContextVar
 from time import perf_counter, time
@@ -25,7 +26,7 @@ from opentracing.ext import tags as standard
 from .._core.calls import idle_database
 from .._core.patching import Patcher, trace
 from ..request_context import current_span
-from ..utils import start_child_span
+from ..utils import log_error, start_child_span
 from . import _sql_events
 from ._sql_engines import TracedEngine, traced
 
@@ -36,6 +37,10 @@ POOL_TAGS = {
     "sqlalchemy.pool.overflow": "overflow",
     "sqlalchemy.pool.timeout": "timeout",
 }
+
+#: What libpq says of a connection string that it can't read, and what it quotes of that: the password, for one.
+_OF_DSN = re.compile(r"connection info string|percent-encoded|in URI|URI query parameter")
+_QUOTED = re.compile('".*"', re.DOTALL)
 
 _checkout: ContextVar[Checkout | None] = ContextVar("opentracing_instrumentation.sql.checkout", default=None)
 
@@ -139,14 +144,20 @@ class PoolPatcher(Patcher):
         return Checkout(parent, known, engine) if known and parent is not None else None
 
     @trace("sqlalchemy.pool.base:_ConnectionRecord._ConnectionRecord__connect", activate=True)
-    def connect(self, record: Any) -> Span | None:
+    def connect(self, record: Any) -> Generator[Span, Any, None]:
         checkout = _checkout.get()
         if checkout is None or record._ConnectionRecord__pool is not checkout.pool:
-            return None
+            return
         checkout.over()
         if not checkout.traced.rules.trace_connects:
-            return None
-        return start_child_span("sqlalchemy:connect", parent=current_span(), tags=checkout.traced.tags.copy())
+            return
+        span = start_child_span("sqlalchemy:connect", parent=current_span(), tags=checkout.traced.tags.copy())
+        try:
+            yield span
+        except Exception as error:
+            if not _OF_DSN.search(str(error)):
+                raise
+            log_error(span, error, _QUOTED.sub("?", str(error)))
 
     @trace(
         "sqlalchemy.engine.default:DefaultDialect._do_ping_w_event",

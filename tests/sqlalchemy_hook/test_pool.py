@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from opentracing.mocktracer import MockTracer
+from psycopg2 import connect as connect_to_postgresql
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from opentracing_instrumentation.client_hooks import mysqldb, psycopg2
@@ -203,6 +204,26 @@ def test_a_connection_that_fails_is_an_error(tracer: MockTracer, spans: Spans, t
     (connect,) = named(spans, "sqlalchemy:connect")
     assert connect["tags"]["error"] is True
     assert connect["logs"][0]["message"] == "unable to open database file"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://user:%rosebud@localhost/shop",
+        "postgresql://[::1]rosebud/shop",
+        "postgresql://localhost/shop?rosebud",
+        "host=localhost password=a rosebud",
+    ],
+)
+def test_a_connection_string_that_can_not_be_read_is_not_quoted(dsn: str, tracer: MockTracer, spans: Spans) -> None:
+    engine = sa.create_engine("postgresql+psycopg2://", creator=lambda: connect_to_postgresql(dsn))
+    hook.install_patches()
+    with tracer.start_active_span("work"), pytest.raises(sa.exc.ProgrammingError, match="rosebud"):
+        engine.connect()
+    (connect,) = named(spans, "sqlalchemy:connect")
+    assert connect["tags"]["error"] is True
+    assert connect["logs"][0]["message"]
+    assert "rosebud" not in str(connect)
 
 
 @pytest.mark.parametrize("driver", ["pysqlite", "psycopg2", "mysqldb"])
