@@ -170,6 +170,7 @@ class _Tally(dict[str, _Similar]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.by_text: dict[str, _Similar] = {}  # of statements as they came, the first ones
         self._first: list[tuple[str, float]] | None = []
 
     def add(self, statement: str, seconds: float, threshold: int) -> _Similar | None:
@@ -184,12 +185,14 @@ class _Tally(dict[str, _Similar]):
                     self._first = None
                     for other in others:
                         self.add(*other, threshold)
-        statement = _similar_to(statement)
+        text, statement = statement, _similar_to(statement)
         similar = self.get(statement)
         if similar is None:
             if len(self) >= _STATEMENTS:
                 return None
             similar = self.setdefault(statement, _Similar(statement))
+        if len(self.by_text) < _STATEMENTS and len(text) <= _KEPT:
+            self.by_text[text] = similar
         return similar if similar.add(seconds, threshold) else None
 
     def tag(self, span: Any, similar: _Similar) -> None:
@@ -211,23 +214,27 @@ class _Watch:
     """The statements below each span, or whatever stands for one."""
 
     def __init__(self) -> None:
-        self._tallies: SideTable[_Tally] = SideTable()
+        self.tallies: SideTable[_Tally] = SideTable()
 
     def add(
         self, span: Any, statement: str, seconds: float, threshold: int, explain: Explain | None, context: Any
     ) -> tuple[_Tally, _Similar, bool] | None:
         """Count a statement; if those like it are too many, return them, and whether that is new."""
-        tally = self._tallies.get(span)
+        tally = self.tallies.get(span)
         if tally is None:
-            if len(self._tallies) >= _SPANS:
-                self._tallies.pop_older_half()
+            if len(self.tallies) >= _SPANS:
+                self.tallies.pop_older_half()
             try:
-                tally = self._tallies.setdefault(span, _Tally())
+                tally = self.tallies.setdefault(span, _Tally())
             except TypeError:  # no weak references to it
                 return None
         similar = tally.add(statement, seconds, threshold)
-        if similar is None:
-            return None
+        return None if similar is None else self.found(tally, similar, explain, context)
+
+    def found(
+        self, tally: _Tally, similar: _Similar, explain: Explain | None, context: Any
+    ) -> tuple[_Tally, _Similar, bool]:
+        """Return the statements that are too many, and whether that is new."""
         is_new = similar.is_new()
         if is_new:
             similar.line = call_site(library_between=explain is not None)
@@ -271,9 +278,16 @@ def observe(parent: Any, statement: str, seconds: float, explain: Explain | None
     """
     try:
         threshold = CONFIG.n_plus_one_threshold
-        span = _identity(parent) if threshold else None
-        if span is not None:
-            found = _watch.add(span, statement, seconds, threshold, explain, context)
+        if threshold:
+            tally = _watch.tallies.get(parent)
+            similar = None if tally is None else tally.by_text.get(statement)
+            found = None
+            if tally is None or similar is None:
+                span = _identity(parent)
+                if span is not None:
+                    found = _watch.add(span, statement, seconds, threshold, explain, context)
+            elif similar.add(seconds, threshold):
+                found = _watch.found(tally, similar, explain, context)
             if found is not None:
                 _tell(parent, *found)
         if _everywhere or _inside.get():

@@ -208,13 +208,13 @@ def test_spans_are_not_kept(findings: list[Finding]) -> None:
     spans = [Span() for _ in range(10)]
     for span in spans:
         observe(span, SELECT, 0.001)
-    known = len(n_plus_one._watch._tallies)
+    known = len(n_plus_one._watch.tallies)
     alive = [weakref.ref(span) for span in spans]
     spans.clear()
     del span
     gc.collect()
     assert [span() for span in alive] == [None] * 10
-    assert len(n_plus_one._watch._tallies) == known - 10
+    assert len(n_plus_one._watch.tallies) == known - 10
 
 
 def test_of_more_than_a_thousand_live_spans_the_older_are_forgotten(findings: list[Finding]) -> None:
@@ -222,7 +222,7 @@ def test_of_more_than_a_thousand_live_spans_the_older_are_forgotten(findings: li
     for span in spans:
         for _ in range(9):
             observe(span, SELECT, 0.001)
-        assert len(n_plus_one._watch._tallies) <= 1000
+        assert len(n_plus_one._watch.tallies) <= 1000
     observe(spans[-1], SELECT, 0.001)
     observe(spans[0], SELECT, 0.001)
     assert [finding.parent for finding in findings] == [spans[-1]]
@@ -406,6 +406,6 @@ def test_with_a_high_threshold_no_more_statements_are_kept_than_are_counted() ->
     span = Span()
     for number in range(1000):
         observe(span, SELECT.format(number), 0.001)
-    tally = n_plus_one._watch._tallies.get(span)
+    tally = n_plus_one._watch.tallies.get(span)
     assert tally is not None
     assert (list(tally), tally._first) == ([MASKED], None)
