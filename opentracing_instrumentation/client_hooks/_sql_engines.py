@@ -32,14 +32,15 @@ NAMESPACE = "db.namespace"
 class TracedEngine:
     """An engine that is traced: its rules, what comments its statements, if anything does, and the tags of its spans.
 
-    The tags are those that all of its spans have, and not to be changed.
+    The tags are those that all of its spans have, and not to be changed. It holds as long as the settings do that it
+    was made by: ``assignments`` and ``patterns`` are theirs.
     """
 
-    __slots__ = ("_assignments", "_described", "_patterns", "commenter", "rules", "tags")
+    __slots__ = ("_described", "assignments", "commenter", "patterns", "rules", "tags")
 
     def __init__(self, engine: Any, options: Options) -> None:
-        self._assignments = CONFIG.assignments
-        self._patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
+        self.assignments = CONFIG.assignments
+        self.patterns: Sequence[str] = CONFIG.secret_query_parameters[:]
         self.rules = options.in_force(_is_mysql(engine))
         self.commenter = None if options.comments.mode == sqlcommenter.OFF else _commenter(engine, options.comments)
         self.tags = _tags(engine)
@@ -54,10 +55,6 @@ class TracedEngine:
                 self._described[description] = tags
         return tags.copy()
 
-    def is_current(self) -> bool:
-        """Tell whether the settings by which it was made are still in force."""
-        return self._assignments == CONFIG.assignments and self._patterns == CONFIG.secret_query_parameters
-
 
 _lock = threading.Lock()
 #: The options of all engines; ``None``: they are not traced.
@@ -70,9 +67,9 @@ _known: SideTable[TracedEngine | Literal[False]] = SideTable()
 def traced(engine: Any) -> TracedEngine | Literal[False]:
     """Return what is known of an engine if it is traced."""
     known = _known.get(engine)
-    if known is None or (known and not known.is_current()):
-        return _look(engine)
-    return known
+    if known and known.assignments == CONFIG.assignments and known.patterns == CONFIG.secret_query_parameters:
+        return known
+    return known if known is False else _look(engine)
 
 
 def _look(engine: Any) -> TracedEngine | Literal[False]:

@@ -126,7 +126,7 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         is_idle: whether it has no span, nor counts on one, because nobody listens.
     """
     parent, rules = current_span(), engine.rules
-    counted = rules.counted(statement) if size == 1 else None
+    counted = None if size > 1 else rules.counted(statement) if rules.is_mysql else statement
     if is_idle:
         span, execution = None, Execution(rules, cursor, None, statement=counted)
     elif rules.filter is not None and not rules.admits(statement):

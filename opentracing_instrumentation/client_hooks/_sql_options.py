@@ -54,8 +54,8 @@ class Rules(NamedTuple):
         return masked(statement, self.is_mysql) if self.mask_literals else statement.strip()
 
     def counted(self, statement: str) -> str:
-        """Return a statement as similar ones are told by it, without values in it that only this database knows."""
-        return masked(statement, mysql=True) if self.is_mysql and '"' in statement else statement
+        """Return a statement of MySQL as similar ones are told by it, without values that only that database knows."""
+        return masked(statement, mysql=True) if '"' in statement else statement
 
 
 class Options:
