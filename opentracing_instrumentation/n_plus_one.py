@@ -13,8 +13,6 @@ counted.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,7 +23,7 @@ from weakref import WeakSet
 from opentracing import Span
 
 from ._core.call_site import call_site
-from ._core.safety import logger, report
+from ._core.safety import fork_safe_lock, logger, report
 from ._core.side_table import SideTable
 from ._core.statements import masked
 from .config import CONFIG, SETTINGS
@@ -102,10 +100,8 @@ Explain = Callable[[Any], "Cause | None"]
 _similar_to = lru_cache(maxsize=1024)(masked)
 
 
-#: Guards the sums. Counting does without, as long as nothing is found. No child process inherits it locked.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+#: Guards the sums. Counting does without, as long as nothing is found.
+_lock = fork_safe_lock()
 
 
 class _Similar:

@@ -7,6 +7,12 @@ round our own code ends in :func:`report`. Tests that want to see such failures 
 from __future__ import annotations
 
 import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _thread import RLock
 
 logger = logging.getLogger("opentracing_instrumentation")
 
@@ -45,6 +51,14 @@ def report(place: str, error: BaseException) -> None:
         )
     except Exception:  # a filter or a handler of the application's raised: there is nobody left to tell
         return
+
+
+def fork_safe_lock() -> RLock:
+    """Return a reentrant lock that no child process inherits locked: keep it for good, at the top of a module."""
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
 
 
 def forget_reports() -> None:

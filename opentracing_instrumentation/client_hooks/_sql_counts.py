@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Mapping
 from typing import Any
 
+from .._core.safety import fork_safe_lock
 from .._core.side_table import SideTable
 
 #: The tags for statements without a span: how many, and their time in milliseconds.
@@ -15,11 +14,8 @@ LEFT_OUT, LEFT_OUT_TIME = "db.left_out.count", "db.left_out.duration_ms"
 TRANSACTIONS, TRANSACTION_STATEMENTS = "db.transaction.count", "db.transaction.statement_count"
 TRANSACTION_TIME = "db.transaction.duration_ms"
 
-#: Held also while tags are set, so that the last one says it all; by a destructor that sends statements, once more. No
-#: child process inherits it locked.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+#: Held also while tags are set, so that the last one says it all; by a destructor that sends statements, once more.
+_lock = fork_safe_lock()
 _totals: SideTable[dict[str, float]] = SideTable()
 
 
