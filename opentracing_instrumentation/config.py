@@ -51,7 +51,8 @@ class _Kind:
 
 
 _TEXT = _Kind(_text, "a string or None", str, "any text")
-_FLAG = _Kind(_flag, "True or False", lambda text: _BOOLEANS[text.strip().lower()], ", ".join(_BOOLEANS))
+#: The kind of a setting that is on or off.
+FLAG = _Kind(_flag, "True or False", lambda text: _BOOLEANS[text.strip().lower()], ", ".join(_BOOLEANS))
 _SECONDS = _Kind(
     lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf,
     "a number of seconds, not below 0",
@@ -103,23 +104,23 @@ SETTINGS: Mapping[str, Setting] = {
         "Patterns (fnmatch, any case) of URL parameters whose values never reach a tag.",
     ),
     "capture_sql_parameters": Setting(
-        _FLAG, False, "Tag SQL spans with the statement's bound parameters, and log the database's errors in full."
+        FLAG, False, "Tag SQL spans with the statement's bound parameters, and log the database's errors in full."
     ),
-    "legacy_peer_tags": Setting(_FLAG, False, "Put any host, even a name, into peer.ipv4, as versions before 4.0 did."),
+    "legacy_peer_tags": Setting(FLAG, False, "Put any host, even a name, into peer.ipv4, as versions before 4.0 did."),
     "nest_driver_spans": Setting(
-        _FLAG, False, "Put the driver's own span below SQLAlchemy's for the same statement, instead of leaving it out."
+        FLAG, False, "Put the driver's own span below SQLAlchemy's for the same statement, instead of leaving it out."
     ),
-    "sql_mask_literals": Setting(_FLAG, False, "Show SQLAlchemy's statements with ? in place of literal values."),
+    "sql_mask_literals": Setting(FLAG, False, "Show SQLAlchemy's statements with ? in place of literal values."),
     "sql_min_duration": Setting(
         _SECONDS, 0.0, "Seconds that a statement of SQLAlchemy's must take to have a span; failed ones have one anyway."
     ),
     "sql_checkout_threshold": Setting(
         _SECONDS, 0.001, "Seconds that the wait for a connection of SQLAlchemy's pool must take to have a span."
     ),
-    "sql_trace_connects": Setting(_FLAG, True, "Trace each new connection that SQLAlchemy's pool makes."),
-    "sql_trace_pings": Setting(_FLAG, True, "Trace the pings of SQLAlchemy's pool_pre_ping."),
+    "sql_trace_connects": Setting(FLAG, True, "Trace each new connection that SQLAlchemy's pool makes."),
+    "sql_trace_pings": Setting(FLAG, True, "Trace the pings of SQLAlchemy's pool_pre_ping."),
     "sql_trace_transactions": Setting(
-        _FLAG, False, "Trace begin, commit and rollback of SQLAlchemy, and count transactions on the span above them."
+        FLAG, False, "Trace begin, commit and rollback of SQLAlchemy, and count transactions on the span above them."
     ),
     "sql_comments": Setting(
         _MODE, "off", "What SQL statements tell the database of in a comment: what has few values, or the span as well."
@@ -128,7 +129,7 @@ SETTINGS: Mapping[str, Setting] = {
         _COUNT, 10, "So many similar statements below one span are reported as an N+1; 0 reports none."
     ),
     "aws_propagation": Setting(
-        _FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
+        FLAG, False, "Have SQS and SNS messages carry the span's context in their attributes, where there is room."
     ),
     "disabled_hooks": Setting(_NAMES, [], "Hooks that install_all_patches() leaves out, by name."),
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .. import sqlcommenter
 from .._core.safety import report
 from .._core.statements import masked
-from ..config import CONFIG, SETTINGS
+from ..config import CONFIG, FLAG, SETTINGS
 
 #: The options that are settings, too: the setting in force is the default.
 _SETTINGS = {
@@ -26,6 +26,8 @@ _COMMENTS = {
     "commenter_force": "force",
     "commenter_prepend": "prepend",
 }
+#: What kinds of values the options accept; those of comments are checked by :meth:`sqlcommenter.Options.of`.
+_KINDS = {name: SETTINGS[setting].kind for name, setting in _SETTINGS.items()} | {"enable_commenter": FLAG}
 _ACCEPTED = ("filter", *_SETTINGS, "enable_commenter", *_COMMENTS)
 
 
@@ -80,9 +82,11 @@ class Options:
         for name, value in given.items():
             if name not in _ACCEPTED:
                 raise TypeError(f"{name}={value!r}: there is no such option; there are {', '.join(_ACCEPTED)}")
-            accepts, accepted = _accepted(name)
-            if not accepts(value):
-                raise ValueError(f"{name}={value!r}: accepted is {accepted}")
+            kind = _KINDS.get(name)
+            if kind is not None and not kind.accepts(value):
+                raise ValueError(f"{name}={value!r}: accepted is {kind.accepted}")
+            if name == "filter" and not (value is None or callable(value)):
+                raise ValueError(f"{name}={value!r}: accepted is a function that takes a statement's text, or None")
         self._comments = _comments(given)
         self._given: Mapping[str, Any] = given
 
@@ -95,30 +99,6 @@ class Options:
     def comments(self) -> sqlcommenter.Options:
         """What the comments in statements say."""
         return self._comments or sqlcommenter.default_options()
-
-
-def _accepted(name: str) -> tuple[Callable[[object], bool], str]:
-    if name in _SETTINGS:
-        kind = SETTINGS[_SETTINGS[name]].kind
-        return kind.accepts, kind.accepted
-    if name == "filter":
-        return _is_callable_or_none, "a function that takes a statement's text, or None"
-    if name == "enable_commenter":
-        return _is_flag, "True or False"
-    return _is_anything, ""
-
-
-def _is_callable_or_none(value: object) -> bool:
-    return value is None or callable(value)
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_anything(_: object) -> bool:
-    """Leave it to :meth:`sqlcommenter.Options.of` to check a value."""
-    return True
 
 
 def _comments(given: Mapping[str, Any]) -> sqlcommenter.Options | None:
