@@ -196,8 +196,9 @@ def test_nothing_is_kept_of_a_thousand_engines(monkeypatch: pytest.MonkeyPatch, 
     assert len(_sql_engines._known) == len(_sql_engines._of_one) == 0
 
 
-def test_marks_go_on_beside_a_single_engine(make: Make, tracer: MockTracer, spans: Spans) -> None:
-    """What is in force for the engine is in force for each of its statements, once."""
+def test_the_statement_of_a_single_engine_is_below_the_current_span(
+    make: Make, tracer: MockTracer, spans: Spans
+) -> None:
     engine = make("pysqlite")
     hook.instrument_engine(engine)
     with tracer.start_active_span("work"):
