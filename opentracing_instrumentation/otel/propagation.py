@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -126,10 +126,19 @@ def extract_binary(carrier: bytes | bytearray | memoryview) -> SpanContext | Non
 
 def _readable(carrier: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the carrier with names in lower case, but for a Jaeger baggage item's, which is its key as it is."""
+    if type(carrier) is dict and _are_lower(carrier):
+        return carrier
     return {
         key.lower() if type(key) is str and key[:8] != _JAEGER_BAGGAGE else _name(key): value
         for key, value in carrier.items()
     }
+
+
+def _are_lower(names: Iterable[Any]) -> bool:
+    try:
+        return "".join(names).islower()
+    except TypeError:  # one of them is no text
+        return False
 
 
 def _name(key: Any) -> str:

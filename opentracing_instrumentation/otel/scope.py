@@ -58,24 +58,26 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
 
     #: Whether it was closed other than as the innermost scope of the context that it was opened in.
     is_left = False
+    #: What OpenTelemetry takes for the current span in this scope.
+    current: Any
+
+    _end_time: float | None = None
+    _is_closed = False
 
     def __init__(self, manager: ScopeManager, span: Any, finish_on_close: bool) -> None:
         self._manager = manager
         self._span = span
         self._to_finish = span if finish_on_close else None
-        self._end_time: float | None = None
-        self._is_closed = False
         self._around = context = current_context()
         self._outer = None if SCOPE_KEY not in context else _top(context)
-        #: What OpenTelemetry takes for the current span in this scope.
-        self.current: Any
         if isinstance(span, Span):
-            self.current = span._span
+            current: Any = span._span
             if context.get(BAGGAGE_KEY) is not span._baggage:
                 context = span.current_in(context)
         else:
-            self.current = INVALID_SPAN if span is None else context.get(SPAN_KEY)
-        attach(Context({**context, SPAN_KEY: self.current, SCOPE_KEY: self}))
+            current = INVALID_SPAN if span is None else context.get(SPAN_KEY)
+        self.current = current
+        attach(Context({**context, SPAN_KEY: current, SCOPE_KEY: self}))
         self._token = _opened.set(None)
 
     def close(self) -> None:
@@ -83,7 +85,11 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
         if self._is_closed:
             return
         self._is_closed = True
-        is_here = self._is_here()
+        is_here = True  # in the context that the scope was opened in, rather than in a copy or a stranger
+        try:
+            _opened.reset(self._token)
+        except ValueError:
+            is_here = False
         context = get_current()
         if context.get(SCOPE_KEY) is self and context.get(SPAN_KEY) is self.current:
             self.is_left = not is_here
@@ -96,14 +102,6 @@ class Scope(OpenTracingScope):  # type: ignore[misc]
             self._end_time = time()  # the scopes above end it
         else:
             self._finish()
-
-    def _is_here(self) -> bool:
-        """Tell whether this is the context that the scope was opened in, rather than a copy or a stranger."""
-        try:
-            _opened.reset(self._token)
-        except ValueError:
-            return False
-        return True
 
     def _is_below(self, scope: Scope | None) -> bool:
         while scope is not None and scope is not self:

@@ -7,7 +7,7 @@ first stable release (``old``); ``dup`` is both. A tag without a line is an attr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from ipaddress import ip_address
 from operator import itemgetter
@@ -25,14 +25,17 @@ from .values import attempt, plain
 if TYPE_CHECKING:
     from .span import Span
 
+# Looked up once: up to Python 3.11, to get at a member of an enumeration costs as much as a call.
+_INTERNAL, _CLIENT, _SERVER = SpanKind.INTERNAL, SpanKind.CLIENT, SpanKind.SERVER
+_PRODUCER, _CONSUMER = SpanKind.PRODUCER, SpanKind.CONSUMER
 _KINDS = {
-    standard.SPAN_KIND_RPC_CLIENT: SpanKind.CLIENT,
-    standard.SPAN_KIND_RPC_SERVER: SpanKind.SERVER,
-    standard.SPAN_KIND_PRODUCER: SpanKind.PRODUCER,
-    standard.SPAN_KIND_CONSUMER: SpanKind.CONSUMER,
-    "internal": SpanKind.INTERNAL,
+    standard.SPAN_KIND_RPC_CLIENT: _CLIENT,
+    standard.SPAN_KIND_RPC_SERVER: _SERVER,
+    standard.SPAN_KIND_PRODUCER: _PRODUCER,
+    standard.SPAN_KIND_CONSUMER: _CONSUMER,
+    "internal": _INTERNAL,
 }
-_SERVING = (SpanKind.SERVER, SpanKind.CONSUMER)
+_SERVING = (_SERVER, _CONSUMER)
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
 _SYSTEMS = {
@@ -72,13 +75,13 @@ _Steps = tuple[tuple[Any, "Rule | str"], ...]
 
 
 class Plan:
-    """What spans with the same constant tags have in common. It is worked out once somebody asks for it.
+    """What spans with the same values of some tags have in common. It is worked out once somebody asks for it.
 
     Args:
         operation: the name that they were given.
         name: the name by the conventions; ``None`` if it follows from other tags.
         kind: their kind.
-        constant: the constant tags.
+        constant: the tags whose values they share.
         first: what becomes of these.
         steps: what becomes of the others.
     """
@@ -100,16 +103,25 @@ class Plan:
         self.steps = steps
         self._constant = constant
         self._first = first
-        #: The attributes that the constant tags become, once somebody has asked for them.
+        #: The attributes that the shared tags become, once somebody has asked for them.
         self.known: dict[str, Any] | None = None
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes that the constant tags become. The dict is shared: copy it, don't change it."""
+        """Return the attributes that the shared tags become. The dict is shared, too: copy it, don't change it."""
         if self.known is None:
             common = Translation(self, self._constant)
             common.take(self._first)
             self.known = common.made
         return self.known
+
+    def narrowed(self, tags: Mapping[str, Any], repeated: tuple[str, ...]) -> Plan:
+        """Return the plan for those of the spans that share the values of further tags, too."""
+        constant = {**self._constant, **{tag: tags[tag] for tag in repeated}}
+        first = tuple(step for step in self.steps if step[0] in constant)
+        steps = tuple(step for step in self.steps if step[0] not in constant)
+        is_named = self.name is None and all(tag in constant for tag in NAMING if tag in tags)
+        name = span_name(self.operation, tags) if is_named else self.name
+        return Plan(self.operation, name, self.kind, constant, (*self._first, *first), steps)
 
 
 class Translation(Mapping[str, Any]):
@@ -260,7 +272,7 @@ def _host(span: Translation, value: Any) -> None:
 
 
 def _ip(span: Translation, value: Any) -> None:
-    address = attempt(_address, value)
+    address = value if type(value) is str else attempt(_address, value)
     span.made.setdefault("client.address" if span.kind in _SERVING else "server.address", address)
     if standard.PEER_HOSTNAME in span.tags:
         span.made["network.peer.address"] = address
@@ -308,25 +320,19 @@ def _http_method(span: Translation, value: Any) -> None:
 
 
 def _http_url(span: Translation, value: Any) -> None:
-    if span.kind is not SpanKind.SERVER:
+    if span.kind is not _SERVER:
         span.made["url.full"] = plain(value)
         return
-    scheme, authority, path, query = _parts(str(plain(value)))
-    if scheme:
-        span.made["url.scheme"] = scheme
+    scheme, authority, path, query = _parts(value if type(value) is str else str(plain(value)))
+    span.made.update(_origin(scheme, authority))
     span.made["url.path"] = path
     if query:
         span.made["url.query"] = query
-    host, port = _host_and_port(authority, scheme)
-    if host:
-        span.made["server.address"] = host
-    if port:
-        span.made["server.port"] = port
 
 
 def _old_http_url(span: Translation, value: Any) -> None:
     span.made["http.url"] = plain(value)
-    if span.kind is SpanKind.SERVER:
+    if span.kind is _SERVER:
         scheme, authority, path, query = _parts(str(plain(value)))
         span.made["http.target"] = f"{path}?{query}" if query else path
         if scheme:
@@ -336,21 +342,29 @@ def _old_http_url(span: Translation, value: Any) -> None:
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:
-    url = url.partition("#")[0]
+    if "#" in url:
+        url = url.partition("#")[0]
     rest, _, query = url.partition("?")
-    scheme, separator, rest = rest.rpartition("://")
-    authority, slash, path = rest.partition("/") if separator else ("", "", rest)
-    return scheme, authority, slash + path or "/", query
+    end = rest.find("://")
+    if end < 0:
+        return "", "", rest or "/", query
+    slash = rest.find("/", end + 3)
+    if slash < 0:
+        return rest[:end], rest[end + 3 :], "/", query
+    return rest[:end], rest[end + 3 : slash], rest[slash:], query
 
 
 @lru_cache(maxsize=1024)
-def _host_and_port(authority: str, scheme: str) -> tuple[str | None, int | None]:
+def _origin(scheme: str, authority: str) -> Mapping[str, Any]:
+    """Return the attributes for the first parts of a URL. The mapping is shared: copy it, don't change it."""
+    host: str | None
     try:
         parts = urlsplit(f"//{authority}")
-        port = parts.port
+        host, port = parts.hostname, parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(scheme)
     except ValueError:
-        return authority or None, None
-    return parts.hostname, port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(scheme)
+        host, port = authority, None
+    attributes = {"url.scheme": scheme, "server.address": host, "server.port": port}
+    return {name: value for name, value in attributes.items() if value}
 
 
 def _http_status(span: Translation, value: Any) -> None:
@@ -367,7 +381,7 @@ def _old_http_status(span: Translation, value: Any) -> None:
 
 def _is_failure(status: Any, span: Translation) -> bool:
     """Tell whether a status is an error, of which a server has fewer, and have the span say so."""
-    is_failure = type(status) is int and status >= (500 if span.kind is SpanKind.SERVER else 400)
+    is_failure = type(status) is int and status >= (500 if span.kind is _SERVER else 400)
     if is_failure:
         span.is_error = True
     return is_failure
@@ -515,9 +529,9 @@ def _message_operation(span: Translation) -> tuple[str | None, str | None]:
     operation = span.tags.get("aws.operation")
     if operation is not None:
         return operation, _MESSAGE_OPERATIONS.get(operation)
-    if span.kind is SpanKind.CONSUMER:
+    if span.kind is _CONSUMER:
         return "process", "process"
-    if span.kind is SpanKind.PRODUCER or span.plan.operation in ("redis:PUBLISH", "redis:SPUBLISH"):
+    if span.kind is _PRODUCER or span.plan.operation in ("redis:PUBLISH", "redis:SPUBLISH"):
         return "publish", "send"
     return None, None
 
@@ -662,6 +676,7 @@ _LATE = {kind: Plan("", "", kind, {}, (), ()) for kind in SpanKind}
 
 #: As many plans are remembered.
 _MOST = 4096
+_LONGEST = 2000  # characters of a statement that is remembered
 
 #: Tags that have few different values; in the spans of servers there are those of any caller's.
 _CONSTANT = {
@@ -671,7 +686,11 @@ _CONSTANT = {
 _CONSTANT_OF_CLIENTS = {
     *(*_CONSTANT, standard.PEER_SERVICE, standard.PEER_PORT),
     *(standard.PEER_HOSTNAME, standard.PEER_HOST_IPV4, PEER_HOST_IPV6),
+    *("sqlalchemy.driver", "db.namespace", "db.operation.name", "db.collection.name"),
+    *("aws.dynamodb.table", "aws.s3.bucket"),
 }
+#: Tags whose values may be different each time, but come again and again as a rule.
+_REPEATED = {"sql", standard.DATABASE_STATEMENT, "redis.commands", "redis.command_count"}
 
 
 class _Shape:
@@ -681,14 +700,20 @@ class _Shape:
         constant: those of the tags that have few different values.
         values: returns the values of these.
         plans: the plans by such values.
+        repeated: those of the tags whose values come again.
+        repeats: returns the values of these; ``None`` if there are none.
     """
 
-    __slots__ = ("constant", "plans", "values")
+    __slots__ = ("constant", "plans", "repeated", "repeats", "values")
 
-    def __init__(self, constant: tuple[str, ...]) -> None:
-        self.constant = constant
-        self.values: Callable[[Mapping[str, Any]], Any] = itemgetter(*constant) if constant else lambda _: None
+    def __init__(self, tags: Iterable[str], constant: Set[str]) -> None:
+        self.constant = tuple(tag for tag in tags if tag in constant)
+        self.values: Callable[[Mapping[str, Any]], Any] = (
+            itemgetter(*self.constant) if self.constant else lambda _: None
+        )
         self.plans: dict[Any, Plan] = {}
+        self.repeated = tuple(tag for tag in tags if tag in _REPEATED)
+        self.repeats = itemgetter(*self.repeated) if self.repeated else None
 
 
 class Conventions:
@@ -714,26 +739,30 @@ class Conventions:
         self._names = _NAMES_ELSEWHERE[semconv]
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
         self._remembered = 0  # plans, of all shapes
+        self._narrowed: dict[tuple[Plan, Any], Plan] = {}
+        self._numbers: dict[tuple[SpanKind, str, int], tuple[dict[str, Any], bool | None]] = {}
         for tag, (stable, old) in TABLE.items():
             self._rules[tag] = {"stable": stable, "old": old}.get(semconv) or _nothing
             if semconv == "dup":
                 self._rules[tag] = _both(stable, old)
 
-    def begin(self, operation: str, tags: Mapping[str, Any]) -> tuple[str, Translation]:
-        """Return a span's name, and its kind and attributes, for the name and the tags that it begins with."""
+    def plan(self, operation: str, tags: Mapping[str, Any]) -> Plan:
+        """Return the plan for a span that begins with this name and these tags."""
         try:
             key = (operation, tags.get(standard.SPAN_KIND), *tags)
             shape = self._shapes.get(key) or self._shape(key, tags)
             values = shape.values(tags)
             plan = shape.plans.get(values) or self._plan(operation, tags, shape, values)
+            if shape.repeats is None:
+                return plan
+            narrow = (plan, shape.repeats(tags))
+            return self._narrowed.get(narrow) or self._narrow(narrow, tags, shape)
         except TypeError:  # the value of a tag is not hashable
-            plan = self._made(operation, {}, tags)
-        return plan.name or span_name(operation, tags), Translation(plan, tags)
+            return self._made(operation, {}, tags)
 
     def _shape(self, key: tuple[Any, ...], tags: Mapping[str, Any]) -> _Shape:
         kind = kind_of(tags.get(standard.SPAN_KIND))
-        constant = _CONSTANT if kind in _SERVING else _CONSTANT_OF_CLIENTS
-        self._shapes[key] = shape = _Shape(tuple(tag for tag in tags if tag in constant))
+        self._shapes[key] = shape = _Shape(tags, _CONSTANT if kind in _SERVING else _CONSTANT_OF_CLIENTS)
         return shape
 
     def _plan(self, operation: str, tags: Mapping[str, Any], shape: _Shape, values: Any) -> Plan:
@@ -741,15 +770,24 @@ class Conventions:
         self._remembered += 1
         if self._remembered > _MOST:
             self._shapes.clear()
+            self._narrowed.clear()
             self._remembered = 0
         shape.plans[values] = plan
         return plan
 
+    def _narrow(self, narrow: tuple[Plan, Any], tags: Mapping[str, Any], shape: _Shape) -> Plan:
+        plan = narrow[0].narrowed(tags, shape.repeated)
+        if len(self._narrowed) >= _MOST:
+            self._narrowed.clear()
+        if all(len(str(tags[tag])) <= _LONGEST for tag in shape.repeated):
+            self._narrowed[narrow] = plan
+        return plan
+
     def _made(self, operation: str, constant: Mapping[str, Any], tags: Mapping[str, Any]) -> Plan:
         """Return the plan for spans of this name with these constant tags among all their tags."""
-        kind = kind_of(tags.get(standard.SPAN_KIND)) or SpanKind.INTERNAL
+        kind = kind_of(tags.get(standard.SPAN_KIND)) or _INTERNAL
         name: str | None = operation
-        if kind is not SpanKind.INTERNAL:
+        if kind is not _INTERNAL:
             kind = _kind_of_hook(kind, tags)
             if self._names_spans:
                 name = None if any(tag in tags for tag in NAMING) else span_name(operation, tags)
@@ -757,7 +795,7 @@ class Conventions:
         return Plan(operation, name, kind, constant, self._steps(constant, kind), self._steps(others, kind))
 
     def _steps(self, tags: Iterable[str], kind: SpanKind) -> _Steps:
-        rules = self._rules if kind is SpanKind.SERVER else {**self._rules, **self._names}
+        rules = self._rules if kind is _SERVER else {**self._rules, **self._names}
         steps = [(tag, rules.get(tag, str(tag))) for tag in tags]
         return tuple((tag, rule) for tag, rule in steps if rule is not _nothing)
 
@@ -766,13 +804,19 @@ class Conventions:
         if tag == standard.SPAN_KIND:  # too late to be more than an attribute
             span.tell({tag: plain(value)})
             return
-        rule = self._rules.get(tag, str(tag))
-        if isinstance(rule, str):
-            span.tell({rule: value if type(value) is str else plain(value)})
-        else:
+        rule = self._rules.get(tag)
+        if rule is None or isinstance(rule, str):
+            span.tell({rule or str(tag): value if type(value) is str else plain(value)})
+            return
+        number = (span.kind, tag, value) if type(value) is int else None  # as the status of a response is
+        known = None if number is None else self._numbers.get(number)
+        if known is None:
             translation = Translation(_LATE[span.kind], {tag: value})
             translation.take(((tag, rule),))
-            span.tell(translation.made, translation.is_error)
+            known = translation.made, translation.is_error
+            if number is not None and len(self._numbers) < _MOST:
+                self._numbers[number] = known
+        span.tell(known[0].copy(), known[1])
 
     def tell_error_type(self, span: Span, name: str) -> None:
         """Tell a span the type of the error that it failed with."""
@@ -783,8 +827,8 @@ class Conventions:
 def _kind_of_hook(kind: SpanKind, tags: Mapping[str, Any]) -> SpanKind:
     """Return the kind by the conventions: OpenTracing's hooks take a message's sender for any other client."""
     if tags.get(standard.COMPONENT) == "Celery":
-        return SpanKind.PRODUCER if kind is SpanKind.CLIENT else SpanKind.CONSUMER
+        return _PRODUCER if kind is _CLIENT else _CONSUMER
     operation = tags.get("aws.operation")
     if isinstance(operation, str) and _MESSAGE_OPERATIONS.get(operation) == "send":
-        return SpanKind.PRODUCER
+        return _PRODUCER
     return kind

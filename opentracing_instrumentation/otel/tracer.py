@@ -27,8 +27,9 @@ from opentracing.ext import tags as standard
 
 from ..interceptors import ClientInterceptors
 from . import propagation
+from .names import span_name
 from .scope import SCOPE_KEY, Scope, ScopeManager, current_context
-from .semconv import Conventions
+from .semconv import Conventions, Translation
 from .span import SPAN_KEY, Span, SpanContext, is_dropped
 from .values import nanoseconds
 
@@ -46,6 +47,7 @@ _OUTGOING = (standard.SPAN_KIND_RPC_CLIENT, standard.SPAN_KIND_PRODUCER)
 
 _interceptors = ClientInterceptors.get_interceptors()
 
+_INTERNAL = SpanKind.INTERNAL
 _UNSAMPLED, _SAMPLED = TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.SAMPLED)
 
 
@@ -176,14 +178,16 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         current = current_context()
         if references is not None:
             context, links = _linked(child_of, references, current)
+        elif type(child_of) is SpanContext:
+            context = _below(child_of, current)
         elif child_of is not None:
-            parent = child_of if type(child_of) is SpanContext else _span_context(child_of)
+            parent = _span_context(child_of)
             context = None if parent is None else _below(parent, current)
         if context is None:
             context = Context() if ignore_active_span else current
         name, started_at = operation_name or "", None if start_time is None else nanoseconds(start_time)
         if not tags:
-            started = self._otel.start_span(name, context, SpanKind.INTERNAL, None, links, started_at)
+            started = self._otel.start_span(name, context, _INTERNAL, None, links, started_at)
             return Span(self, started, context)
         above = context.get(SPAN_KEY)
         if standard.SAMPLING_PRIORITY in tags:
@@ -192,13 +196,16 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
             dropped = _dropped(above, tags) if type(above) is NonRecordingSpan else None
         if dropped is not None:
             return Span(self, dropped, context)
-        name, translation = self.conventions.begin(name, tags)
-        kind = translation.kind
+        plan = self.conventions.plan(name, tags)
+        kind = plan.kind
         if not _says_nothing_of_silence(current) and _is_to_be_silent(current, kind, tags):
             return Span(self, NonRecordingSpan(otel.get_current_span(context).get_span_context()), context)
         is_undecided = above is None or type(above) is NonRecordingSpan  # it is the sampler who asks for attributes
+        translation = Translation(plan, tags)
         attributes = translation if is_undecided else translation.attributes()
-        started = self._otel.start_span(name, context, kind, attributes, links, started_at)
+        started = self._otel.start_span(
+            plan.name or span_name(name, tags), context, kind, attributes, links, started_at
+        )
         span = Span(self, started, context, kind)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
@@ -305,7 +312,7 @@ def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context |
 
 def _is_to_be_silent(context: Context, kind: SpanKind, tags: dict[str, Any]) -> bool:
     """Tell whether a span is one of a hook's where OpenTelemetry's instrumentations are to be silent."""
-    return kind is not SpanKind.INTERNAL and _is_suppressed(context, standard.HTTP_METHOD in tags)
+    return kind is not _INTERNAL and _is_suppressed(context, standard.HTTP_METHOD in tags)
 
 
 def _dropped(above: NonRecordingSpan, tags: dict[str, Any]) -> NonRecordingSpan | None:

@@ -563,6 +563,13 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(_MOST + 10):
         tracer.start_span("GET", tags={**first, "peer.hostname": f"db{number}.example"})
         tracer.start_span(f"GET:{number}", tags=dict(CLIENT))
+        tracer.start_span("SQL SELECT", tags={"db.statement": f"SELECT {number}", "db.type": "sqlite", **CLIENT})
+    long = tracer.start_span(
+        "SQL SELECT", tags={"db.statement": f"SELECT '{'x' * 5000}'", "db.type": "sqlite", **CLIENT}
+    )
+    assert long.unwrap().attributes["db.operation.name"] == "SELECT"
+    assert 0 < len(tracer.conventions._narrowed) <= _MOST
+    assert max(len(statement) for _, statement in tracer.conventions._narrowed) < 5000
     shapes = tracer.conventions._shapes.values()
     assert sum(len(shape.plans) for shape in shapes) <= _MOST
     assert len(shapes) <= _MOST
@@ -576,6 +583,31 @@ def test_the_same_tags_with_other_values() -> None:
             attributes = told("stable", "x:y", {"span.kind": kind, "peer.hostname": host, "db.type": "mysql"})[2]
             assert attributes[address] == host
     assert told("stable", "x:y", {**CLIENT, "db.type": "redis"})[2]["db.system.name"] == "redis"
+
+
+def test_statements_that_come_again() -> None:
+    """A statement has its own name and attributes each time, whatever else its span is told."""
+    tracer = Tracer(TracerProvider(shutdown_on_exit=False))
+    for statement, name in (
+        ("SELECT a FROM t", "SELECT t"),
+        ("DELETE FROM t", "DELETE t"),
+        ("SELECT a FROM t", "SELECT t"),
+    ):
+        for rows in 1, 2:
+            tags = {**CLIENT, "db.type": "sqlite", "db.statement": statement, "db.rows_affected": rows}
+            span = tracer.start_span("SQL", tags=tags).unwrap()
+            assert (span.name, span.attributes["db.query.text"]) == (name, statement)
+            assert span.attributes["db.query.summary"] == name
+            assert span.attributes["db.rows_affected"] == rows
+
+
+def test_a_status_that_comes_again() -> None:
+    """What a status means depends on the span's kind, not on who asked first."""
+    for _ in range(2):
+        for kind, is_error in ("client", True), ("server", False):
+            _, _, attributes, status = told("stable", "GET", {"span.kind": kind}, {"http.status_code": 404})
+            assert attributes["http.response.status_code"] == 404
+            assert (attributes.get("error.type") == "404", status is StatusCode.ERROR) == (is_error, is_error)
 
 
 def test_values_of_any_type_for_tags_with_a_rule() -> None:
