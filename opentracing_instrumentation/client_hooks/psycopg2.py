@@ -14,7 +14,7 @@ its :class:`CursorWrapper` in front.
 
 An asynchronous connection does its work in ``poll()``: the span of a statement or of connecting ends there. Not traced
 are connections made before patching or by calling a class instead of ``connect``, and what a factory function makes of
-the driver's very class.
+the driver's very class; for those there is :func:`instrument_connection`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ._dbapi2 import _COMMIT, _ROLLBACK, STATUS_CODE, ConnectionFactory, descrip
 from ._driver import SETTINGS, SPANS, TAGS, Driver, Endpoint, traced
 from ._singleton import singleton
 
-__all__ = ["ConnectionFactory", "ConnectionWrapper", "CursorWrapper", "Psycopg2Patcher"]
+__all__ = ["ConnectionFactory", "ConnectionWrapper", "CursorWrapper", "Psycopg2Patcher", "instrument_connection"]
 
 #: The driver, once it is imported and patched.
 psycopg2: Any = None
@@ -326,6 +326,34 @@ def _commented(cursor: Any, query: Any, parameters: Any) -> Any:
     if commented is text:
         return query
     return commented if text is query else psycopg2.sql.SQL(commented)
+
+
+def instrument_connection(connection: Any) -> Any:
+    """Have a connection traced, while the hook is installed, that was not made by ``connect`` or before patching.
+
+    Args:
+        connection: the connection, which may be in use. One of the driver's very class gets a traced class for its
+            ``cursor_factory``: the statements of the cursors that it makes from now on are traced, but for those made
+            with another ``cursor_factory``; its commits and rollbacks are not. One of the application's class is traced
+            as if ``connect`` had made it.
+
+    Returns:
+        the connection itself.
+
+    Raises:
+        TypeError: it is no connection of psycopg2's.
+
+    Once more for the same connection: nothing happens. Thread-safe as far as the connection is.
+    """
+    from psycopg2 import extensions
+
+    if not isinstance(connection, extensions.connection):
+        raise TypeError(f"{connection!r} is no connection of psycopg2")
+    connections, cursors = _families(extensions)
+    connections.adopt(connection)
+    if not isinstance(connection, ConnectionWrapper):
+        connection.cursor_factory = cursors.of(connection.cursor_factory)
+    return connection
 
 
 class Psycopg2Patcher(Patcher):

@@ -398,3 +398,43 @@ def test_no_password_reaches_a_tag_or_log_by_any_way(
     tags = spans()[2]["tags"]
     assert (tags["db.user"], tags["db.instance"], tags["peer.port"]) == (server.user, server.database, server.port)
     assert [type(part) for part in tags["sql.conn"]] == [tuple, dict]
+
+
+def test_a_connection_of_before_is_traced_on_request(
+    pg_connect: Connect, tracer: MockTracer, spans: Spans, postgresql: Service
+) -> None:
+    """Statements of the driver's very class and all of an application's, but for cursors of a class asked for."""
+    plain, dictionaries = pg_connect(), pg_connect(connection_factory=extras.DictConnection)
+    hook.install_patches()
+    for _ in range(2):
+        assert hook.instrument_connection(plain) is plain
+        assert hook.instrument_connection(dictionaries) is dictionaries
+    with tracer.start_active_span("work"):
+        with plain.cursor() as cursor, plain.cursor("named") as named:
+            cursor.execute("SELECT 1")
+            named.execute("SELECT 2")
+            assert (cursor.fetchall(), named.fetchall()) == ([(1,)], [(2,)])
+        with plain.cursor(cursor_factory=extras.DictCursor) as cursor:
+            cursor.execute("SELECT 3 AS three")
+            assert cursor.fetchone()["three"] == 3
+        plain.commit()
+        with dictionaries.cursor() as cursor:
+            cursor.execute("SELECT 4 AS four")
+            assert cursor.fetchone()["four"] == 4
+        dictionaries.commit()
+        hook.reset_patches()
+        with plain.cursor() as cursor:
+            cursor.execute("SELECT 5")
+    assert spans() == [
+        span(postgresql, "SELECT", sql="SELECT 1"),
+        span(postgresql, "SELECT", sql="SELECT 2"),
+        span(
+            *(postgresql, "SELECT"),
+            sql="SELECT 4 AS four",
+            **{"sql.cursor": ((), {"cursor_factory": extras.DictCursor})},
+        ),
+        span(postgresql, "commit"),
+        WORK,
+    ]
+    with pytest.raises(TypeError, match="'postgresql://' is no connection of psycopg2"):
+        hook.instrument_connection("postgresql://")
