@@ -9,6 +9,8 @@ from typing import Any
 
 import opentelemetry.semconv._incubating.attributes as incubating
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.semconv import attributes
 from opentelemetry.trace import StatusCode
@@ -44,7 +46,12 @@ def tracer_by(semconv: str) -> Tracer:
 
 def told(semconv: str, operation: str, tags: dict[str, Any], later: dict[str, Any] | None = None) -> Any:
     """Return name, kind, attributes and status of a span with these tags."""
-    span = tracer_by(semconv).start_span(operation, tags=dict(tags))
+    return told_by(tracer_by(semconv), operation, tags, later)
+
+
+def told_by(tracer: Tracer, operation: str, tags: dict[str, Any], later: dict[str, Any] | None = None) -> Any:
+    """Return the same of a span of this tracer's."""
+    span = tracer.start_span(operation, tags=dict(tags))
     for tag, value in (later or {}).items():
         span.set_tag(tag, value)
     made = span.unwrap()
@@ -599,6 +606,30 @@ def test_statements_that_come_again() -> None:
             assert (span.name, span.attributes["db.query.text"]) == (name, statement)
             assert span.attributes["db.query.summary"] == name
             assert span.attributes["db.rows_affected"] == rows
+
+
+_VALUES = st.one_of(
+    st.integers(0, 3), st.sampled_from(["a", "b", "SELECT 1", "SELECT x FROM t", "sproc:p", "GET, GET", ""])
+)
+_TAGS = st.dictionaries(st.sampled_from(sorted(set(TABLE) - {"sampling.priority", "span.kind"})), _VALUES, max_size=6)
+
+
+@given(
+    semconv=st.sampled_from(["stable", "old", "dup"]),
+    operation=st.sampled_from(
+        ["GET", "SQL", "x:y", "redis:GET", "redis:PIPELINE", "Celery:run:t", "boto3:client:s3:x"]
+    ),
+    kind=st.sampled_from(["client", "server", "consumer", "producer"]),
+    tags=_TAGS,
+    later=_TAGS,
+)
+def test_what_is_remembered_makes_no_difference(
+    semconv: str, operation: str, kind: str, tags: dict[str, Any], later: dict[str, Any]
+) -> None:
+    """A tracer that has seen any number of spans before tells of one what a new tracer tells of it."""
+    given_tags = {"span.kind": kind, **tags}
+    new = Tracer(TracerProvider(shutdown_on_exit=False), semconv=semconv)
+    assert told(semconv, operation, given_tags, later) == told_by(new, operation, given_tags, later)
 
 
 def test_a_status_that_comes_again() -> None:
