@@ -50,28 +50,24 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
 
 def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
     try:
-        return _known_tags(request)
+        tags = {
+            standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER,
+            standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
+            standard.HTTP_METHOD: request.method,
+        }
+        remote_ip = request.remote_ip
+        if remote_ip:
+            tags[standard.PEER_HOST_IPV4 if CONFIG.legacy_peer_tags else peer_host_tag(remote_ip)] = remote_ip
+        caller = request.caller_name
+        if caller:
+            tags[standard.PEER_SERVICE] = caller
+        remote_port = request.remote_port
+        if remote_port:
+            tags[standard.PEER_PORT] = remote_port
+        return tags
     except Exception as error:
         report(f"the tags of {type(request).__qualname__}", error)
         return {standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER}
-
-
-def _known_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
-    tags = {
-        standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER,
-        standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
-        standard.HTTP_METHOD: request.method,
-    }
-    remote_ip = request.remote_ip
-    if remote_ip:
-        tags[standard.PEER_HOST_IPV4 if CONFIG.legacy_peer_tags else peer_host_tag(remote_ip)] = remote_ip
-    caller = request.caller_name
-    if caller:
-        tags[standard.PEER_SERVICE] = caller
-    remote_port = request.remote_port
-    if remote_port:
-        tags[standard.PEER_PORT] = remote_port
-    return tags
 
 
 #: Tells of a path, a lot faster than :func:`quote`, that there is nothing to quote.
