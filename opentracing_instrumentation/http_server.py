@@ -169,7 +169,8 @@ class WSGIRequestWrapper(AbstractRequestWrapper):
         environ = self.wsgi_environ
         scheme = environ["wsgi.url_scheme"]
         url = f"{scheme}://{environ.get('HTTP_HOST') or self._server(scheme)}"
-        url += _quoted(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        url += path if _UNRESERVED(path) else _quoted(path)
         query = environ.get("QUERY_STRING")
         return f"{url}?{query}" if query else url
 
@@ -180,11 +181,8 @@ class WSGIRequestWrapper(AbstractRequestWrapper):
     @property
     def headers(self) -> Mapping[str, str]:
         if self._headers is None:
-            self._headers = {
-                name: value
-                for variable, value in self.wsgi_environ.items()
-                if "HTTP_" in variable and (name := _header_name(variable))
-            }
+            environ = self.wsgi_environ
+            self._headers = {name: environ[variable] for name, variable in _header_variables(tuple(environ)).items()}
         return self._headers
 
     @property
@@ -204,13 +202,12 @@ class WSGIRequestWrapper(AbstractRequestWrapper):
         return self.wsgi_environ.get("SERVER_PORT")
 
 
-@lru_cache(maxsize=1024)
-def _header_name(variable: str) -> str | None:
-    return variable[5:].replace("_", "-").lower() if variable.startswith("HTTP_") else None
+@lru_cache(maxsize=256)
+def _header_variables(variables: tuple[str, ...]) -> dict[str, str]:
+    """Return those variables that hold headers, by the names of these. Of most requests the variables are the same."""
+    return {variable[5:].replace("_", "-").lower(): variable for variable in variables if variable.startswith("HTTP_")}
 
 
 def _quoted(path: str) -> str:
     """Quote a path of a WSGI environment, whose characters are bytes (PEP 3333, "Unicode Issues")."""
-    if _UNRESERVED(path):
-        return path
     return quote(path if path.isascii() else path.encode("latin-1", "replace"))
