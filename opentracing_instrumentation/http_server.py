@@ -44,15 +44,36 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
     except Exception:
         logging.exception("trace extract failed: a new trace begins")
         parent = None
-    tags = None if getattr(tracer, "records", True) is False else _request_tags(request)  # without OpenTelemetry's SDK
+    records = getattr(tracer, "records", None)  # OpenTelemetry's tells: it does not without an SDK
+    tags = None if records is False else _request_tags(request, is_url_late=records is True)
     return tracer.start_span(operation_name=request.operation, child_of=parent, tags=tags)
 
 
-def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
+class _LateUrl:
+    """The URL of a request as a tag for OpenTelemetry, which asks for its text unless the span is sampled out."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: AbstractRequestWrapper) -> None:
+        self._request = request
+
+    def __str__(self) -> str:
+        try:
+            return _tagged_url(self._request)
+        except Exception as error:
+            report(f"the URL of {type(self._request).__qualname__}", error)
+            return "[unknown]"
+
+
+def _tagged_url(request: AbstractRequestWrapper) -> str:
+    return redact_url(request.full_url, CONFIG.secret_query_parameters)
+
+
+def _request_tags(request: AbstractRequestWrapper, is_url_late: bool) -> dict[str, Any]:
     try:
         tags = {
             standard.SPAN_KIND: standard.SPAN_KIND_RPC_SERVER,
-            standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
+            standard.HTTP_URL: _LateUrl(request) if is_url_late else _tagged_url(request),
             standard.HTTP_METHOD: request.method,
         }
         remote_ip = request.remote_ip
