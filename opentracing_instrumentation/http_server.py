@@ -38,7 +38,8 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
         if idle():
             return tracer.start_span()
     try:
-        headers = request.headers
+        names = getattr(tracer, "header_names", None)  # of the only headers that it reads, if it tells
+        headers = request.headers if names is None else request._selected(names)
         carrier = headers if type(headers) is dict else dict(headers.items())
         parent = tracer.extract(format=Format.HTTP_HEADERS, carrier=carrier)
     except Exception:
@@ -117,6 +118,10 @@ class AbstractRequestWrapper:
         """The headers; names are looked up in lower case."""
         raise NotImplementedError
 
+    def _selected(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        """Return the headers, of which those of these names (in lower case) will do."""
+        return self.headers
+
     @property
     def method(self) -> str:
         """The HTTP method."""
@@ -156,6 +161,10 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
     @property
     def headers(self) -> Mapping[str, str]:
         return self.request.headers  # type: ignore[no-any-return]
+
+    def _selected(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        headers = self.headers
+        return {name: value for name in names if (value := headers.get(name)) is not None}
 
     @property
     def method(self) -> str:
@@ -206,6 +215,12 @@ class WSGIRequestWrapper(AbstractRequestWrapper):
             self._headers = {name: environ[variable] for name, variable in _header_variables(tuple(environ)).items()}
         return self._headers
 
+    def _selected(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        if self._headers is not None or type(self).headers is not WSGIRequestWrapper.headers:
+            return self.headers
+        environ = self.wsgi_environ
+        return {name: environ[variable] for name, variable in _variables_of(names) if variable in environ}
+
     @property
     def method(self) -> str:
         return self.wsgi_environ["REQUEST_METHOD"]  # type: ignore[no-any-return]
@@ -221,6 +236,12 @@ class WSGIRequestWrapper(AbstractRequestWrapper):
     @property
     def server_port(self) -> str | int | None:
         return self.wsgi_environ.get("SERVER_PORT")
+
+
+@lru_cache(maxsize=16)
+def _variables_of(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return each header's name with its variable."""
+    return tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in names)
 
 
 @lru_cache(maxsize=256)

@@ -45,6 +45,18 @@ def wrapped(**variables: Any) -> WSGIRequestWrapper:
     return WSGIRequestWrapper.from_wsgi_environ(environment(**variables))
 
 
+def tornado_request(headers: dict[str, str]) -> HTTPServerRequest:
+    """A request of Tornado's: POST /x?page=2 from 10.0.0.9."""
+
+    class Connection:
+        class context:
+            remote_ip = "10.0.0.9"
+            protocol = "http"
+
+    line = RequestStartLine("POST", "/x?page=2", "HTTP/1.1")
+    return HTTPServerRequest(start_line=line, headers=HTTPHeaders(headers), connection=Connection())
+
+
 TAGS = {
     "span.kind": "server",
     "http.url": "http://stock.example/x",
@@ -84,6 +96,45 @@ def test_the_calls_of_the_tracer_are_those_that_tests_assert(monkeypatch: pytest
         {"format": Format.HTTP_HEADERS, "carrier": {"host": "stock.example", "x-foo": "bar"}},
         {"operation_name": "GET", "child_of": "the context", "tags": TAGS},
     ]
+
+
+class Particular(MockTracer):
+    """A tracer that tells which headers it reads; keeps what it gets."""
+
+    header_names = ("x-trace", "x-more")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.carriers: list[Any] = []
+
+    def extract(self, **kwargs: Any) -> Any:
+        self.carriers.append(kwargs["carrier"])
+
+
+def test_a_tracer_that_tells_which_headers_it_reads_gets_no_others() -> None:
+    tracer = Particular()
+    environ = environment(HTTP_X_TRACE="7", HTTP_X_FOO="bar")
+    before_request(WSGIRequestWrapper.from_wsgi_environ(environ), tracer)
+    before_request(wrapped(), tracer)
+    before_request(TornadoRequestWrapper(tornado_request({"Host": "stock.example", "X-Trace": "7"})), tracer)
+    assert tracer.carriers == [{"x-trace": "7"}, {}, {"x-trace": "7"}]
+
+
+def test_a_tracer_that_tells_which_headers_it_reads_gets_what_a_wrapper_says_of_its_headers() -> None:
+    class Renaming(WSGIRequestWrapper):
+        @property
+        def headers(self) -> dict[str, str]:
+            return {"x-trace": self.wsgi_environ["HTTP_X_OLD_TRACE"]}
+
+    class Bare(AbstractRequestWrapper):
+        full_url = "http://stock.example/x"
+        headers, method, remote_ip = {"X-Trace": "7"}, "GET", None  # type: ignore[assignment]
+
+    tracer = Particular()
+    before_request(Renaming.from_wsgi_environ(environment(HTTP_X_TRACE="6", HTTP_X_OLD_TRACE="7")), tracer)
+    before_request(WSGIRequestWrapper(environment(HTTP_X_TRACE="6"), {"x-trace": "7"}), tracer)
+    before_request(Bare(), tracer)
+    assert tracer.carriers == [{"x-trace": "7"}, {"x-trace": "7"}, {"X-Trace": "7"}]
 
 
 def test_of_the_headers_only_the_items_are_needed(spans: Spans) -> None:
@@ -172,16 +223,9 @@ def test_the_abstract_wrapper_demands_what_every_request_has() -> None:
 
 
 def test_a_request_of_tornados(spans: Spans) -> None:
-    class Connection:
-        class context:
-            remote_ip = "10.0.0.9"
-            protocol = "http"
-
-    headers = HTTPHeaders({"Host": "stock.example", "Ot-Tracer-Traceid": "2a", "Ot-Tracer-Spanid": "2b"})
-    line = RequestStartLine("POST", "/x?page=2", "HTTP/1.1")
-    request = HTTPServerRequest(start_line=line, headers=headers, connection=Connection())
+    headers = {"Host": "stock.example", "Ot-Tracer-Traceid": "2a", "Ot-Tracer-Spanid": "2b"}
     CONFIG.caller_name_headers = ["HOST"]
-    before_request(TornadoRequestWrapper(request)).finish()
+    before_request(TornadoRequestWrapper(tornado_request(headers))).finish()
     tags = {
         "span.kind": "server",
         "http.url": "http://stock.example/x?page=2",
@@ -190,6 +234,12 @@ def test_a_request_of_tornados(spans: Spans) -> None:
         "peer.service": "stock.example",
     }
     assert spans() == [{"operation": "POST", "parent": 0x2B, "tags": tags}]
+
+
+def test_the_headers_of_requests_with_the_same_variables_are_told_apart() -> None:
+    for foo in "bar", "baz":
+        assert wrapped(HTTP_X_FOO=foo).headers == {"host": "stock.example", "x-foo": foo}
+    assert wrapped(X_HTTP_FOO="bar").headers == {"host": "stock.example"}
 
 
 def test_the_properties_of_a_wsgi_request_are_those_of_the_environment() -> None:
