@@ -22,7 +22,8 @@ _BAGGAGE = W3CBaggagePropagator()
 _PARTS = (TraceContextTextMapPropagator(), _BAGGAGE)
 _W3C = CompositePropagator(_PARTS)
 
-_TRACEPARENT, *_OTHER_HEADERS = "traceparent", "tracestate", "baggage"
+#: The headers of W3C's trace context and baggage.
+W3C_HEADERS = _TRACEPARENT, *_OTHER_HEADERS = "traceparent", "tracestate", "baggage"
 _VERSION_00 = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 
 _JAEGER_HEADER = "uber-trace-id"

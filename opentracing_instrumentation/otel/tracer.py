@@ -14,6 +14,7 @@ from opentelemetry import trace as otel
 from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     NoOpTracer,
@@ -100,22 +101,30 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
                 ``suppress_http_instrumentation()`` is meant for besides; ``"database"`` for one that takes no context
                 along; ``None`` for any other, in which a context may arrive.
         """
+        if purpose == "database" and self._may_be_void and not self.records:
+            return True
         context = get_current()
         if not _says_nothing_of_silence(context) and _is_suppressed(context, purpose == "http"):
             return True
         if purpose == "database":
             above = context.get(SPAN_KEY)
-            if type(above) is NonRecordingSpan and is_dropped(above):
-                return True
-            return self._may_be_void and not self.records
+            return type(above) is NonRecordingSpan and is_dropped(above)
         return self._may_be_void and purpose is not None and not self.records and self._says_nothing(context)
 
     @property
     def records(self) -> bool:
         """Whether there is an SDK, or another provider: without one, spans are nothing but a context that travels."""
-        if type(self._otel) is ProxyTracer:
-            return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
-        return not self._may_be_void
+        if not self._may_be_void:
+            return True
+        if type(self._otel) is not ProxyTracer or isinstance(otel.get_tracer_provider(), ProxyTracerProvider):
+            return False
+        self._may_be_void = False  # a global provider that is set stays
+        return True
+
+    @property
+    def header_names(self) -> tuple[str, ...] | None:
+        """Names, in lower case, of the only headers that :meth:`extract` looks at; ``None`` if it may look at any."""
+        return propagation.W3C_HEADERS if propagation.is_w3c(self._textmap()) else None
 
     def _says_nothing(self, context: Context) -> bool:
         """Tell whether there is nothing in a context that would be injected, and nobody who would look at a request."""
@@ -173,29 +182,24 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         client or producer below a span that is sampled out is not either, and has that one's identity: no sampler is
         asked.
         """
-        links: Sequence[Link] = ()
-        context: Context | None = None
         current = current_context()
-        if references is not None:
-            context, links = _linked(child_of, references, current)
-        elif type(child_of) is SpanContext:
-            context = _below(child_of, current)
-        elif child_of is not None:
-            parent = _span_context(child_of)
-            context = None if parent is None else _below(parent, current)
+        context, links = _placed(child_of, references, current)
         if context is None:
             context = Context() if ignore_active_span else current
         name, started_at = operation_name or "", None if start_time is None else nanoseconds(start_time)
+        above: Any = context.get(SPAN_KEY)
+        instead: otel.Span | None
+        if tags and standard.SAMPLING_PRIORITY in tags:
+            context, instead = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
+        elif self._may_be_void and not self.records:
+            instead = _stand_in(above)
+        else:
+            instead = _dropped(above, tags) if tags and type(above) is NonRecordingSpan else None
+        if instead is not None:
+            return Span(self, instead, context)
         if not tags:
             started = self._otel.start_span(name, context, _INTERNAL, None, links, started_at)
             return Span(self, started, context)
-        above = context.get(SPAN_KEY)
-        if standard.SAMPLING_PRIORITY in tags:
-            context, dropped = _prioritized(context, tags[standard.SAMPLING_PRIORITY])
-        else:
-            dropped = _dropped(above, tags) if type(above) is NonRecordingSpan else None
-        if dropped is not None:
-            return Span(self, dropped, context)
         plan = self.conventions.plan(name, tags)
         kind = plan.kind
         if not _says_nothing_of_silence(current) and _is_to_be_silent(current, kind, tags):
@@ -203,9 +207,8 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
         is_undecided = above is None or type(above) is NonRecordingSpan  # it is the sampler who asks for attributes
         translation = Translation(plan, tags)
         attributes = translation if is_undecided else translation.attributes()
-        started = self._otel.start_span(
-            plan.name or span_name(name, tags), context, kind, attributes, links, started_at
-        )
+        name = plan.name or span_name(name, tags)
+        started = self._otel.start_span(name, context, kind, attributes, links, started_at)
         span = Span(self, started, context, kind)
         if translation.is_error is not None and span.is_recording:
             span.tell({}, translation.is_error)
@@ -290,6 +293,16 @@ def _below(parent: SpanContext, current: Context) -> Context:
     return parent.with_baggage(current) if parent.adds_baggage else current
 
 
+def _placed(child_of: Any, references: Any, current: Context) -> tuple[Context | None, Sequence[Link]]:
+    """Return the context to begin a span in, or ``None`` if there is nothing to be its parent; and its links."""
+    if references is not None:
+        return _linked(child_of, references, current)
+    if child_of is None:
+        return None, ()
+    parent = child_of if type(child_of) is SpanContext else _span_context(child_of)
+    return None if parent is None else _below(parent, current), ()
+
+
 def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context | None, list[Link]]:
     given: Iterable[Reference] = [references] if isinstance(references, Reference) else references
     known = [(ReferenceType.CHILD_OF, _span_context(child_of))]
@@ -313,6 +326,13 @@ def _linked(child_of: Any, references: Any, current: Context) -> tuple[Context |
 def _is_to_be_silent(context: Context, kind: SpanKind, tags: dict[str, Any]) -> bool:
     """Tell whether a span is one of a hook's where OpenTelemetry's instrumentations are to be silent."""
     return kind is not _INTERNAL and _is_suppressed(context, standard.HTTP_METHOD in tags)
+
+
+def _stand_in(above: otel.Span | None) -> otel.Span:
+    """Return what stands for a span where there is no SDK: whatever it is below, it is not that one."""
+    if above is None:
+        return INVALID_SPAN
+    return above if type(above) is NonRecordingSpan else NonRecordingSpan(above.get_span_context())
 
 
 def _dropped(above: NonRecordingSpan, tags: dict[str, Any]) -> NonRecordingSpan | None:
