@@ -22,7 +22,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from opentracing import Format, UnsupportedFormatException
+import opentracing
+from opentracing import Format, Span, UnsupportedFormatException
 
 from ._core.safety import logger, report
 from ._core.statements import comments, frame
@@ -308,9 +309,10 @@ class Commenter:
         self._functions = {key: value for key, value in options.values.items() if callable(value)}
         self._formats = paramstyle in ("format", "pyformat") and driver not in _NOT_FORMATTING
         self._is_mysql = family == "mysql"
-        self._adds_context = options.mode == FULL and options.has_context
-        if self._adds_context and prepares and not options.force:
-            self._adds_context = False
+        #: Whether comments tell the context of the span.
+        self.adds_context = options.mode == FULL and options.has_context
+        if self.adds_context and prepares and not options.force:
+            self.adds_context = False
             _warn_of_preparing(driver)
         self._is_off = options.mode == OFF
         self._pairs = lru_cache(maxsize=256)(self._made_pairs)
@@ -322,51 +324,46 @@ class Commenter:
         Args:
             statement: the statement as it goes to the driver; text, or bytes in UTF-8.
             parameters: what is executed with it. Percent signs are doubled where the driver makes one of two.
-            span: the statement's span, if it has one.
+            span: the statement's span or, if it has none, the current one; looked at if :attr:`adds_context`.
             many: whether the statement is executed for each of the parameters.
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
-        if type(statement) is bytes:
-            try:
-                text = statement.decode()
-            except UnicodeDecodeError:
-                return statement
-            commented = self(text, parameters, span, many)
-            return statement if commented is text else commented.encode()
-        if type(statement) is not str:
-            return statement
-        try:
-            return self._applied(statement, parameters, span, many)
-        except Exception as error:
-            report(f"SQL comments for {self._driver}", error)
-            return statement
-
-    def _applied(self, statement: str, parameters: Any, span: Any, many: bool) -> str:
         if self._is_off or (many and self._is_mysql):
             return statement
+        try:
+            if type(statement) is str:
+                return self._applied(statement, parameters, span)
+            if type(statement) is bytes:
+                text = statement.decode()
+                commented = self._applied(text, parameters, span)
+                return statement if commented is text else commented.encode()
+        except UnicodeDecodeError:
+            pass
+        except Exception as error:
+            report(f"SQL comments for {self._driver}", error)
+        return statement
+
+    def _applied(self, statement: str, parameters: Any, span: Any) -> str:
         doubled = self._formats and parameters is not None
         sources = CONFIG.app_name, self._called() if self._functions else (), _attributes.get()
-        if (self._adds_context and span is not None) or len(statement) > _REMEMBERED:
-            return self._commented(statement, doubled, sources, span)
-        return self._remembered(statement, doubled, sources)
+        commented = self._commented if len(statement) > _REMEMBERED else self._remembered
+        text, place, pairs = commented(statement, doubled, sources)
+        if place < 0 or not self.adds_context or span is None:
+            return text
+        context = _context_of(span)
+        return _inserted(statement, place, _text([*pairs, *context], doubled)) if context else text
 
-    def _commented(self, statement: str, doubled: bool, sources: _Sources, span: Any = None) -> str:
+    def _commented(self, statement: str, doubled: bool, sources: _Sources) -> tuple[str, int, list[str]]:
+        """Return a statement with a comment without the context, where that is, or -1 for nowhere, and its pairs."""
         places = frame(statement, self._is_mysql)
         if places is None:
-            return statement
-        pairs = self._pairs(sources)
-        if self._adds_context and span is not None:
-            pairs = sorted([*pairs, *_context_of(span)])
-        if not pairs:
-            return statement
-        text = ",".join(pairs)
+            return statement, -1, []
         place = places.start if self.options.prepend else places.end
-        if doubled:
-            if _ends_in_placeholder(statement[:place]):
-                return statement  # the driver is about to say so
-            text = text.replace("%", "%%")
-        return _inserted(statement, place, text)
+        if doubled and _ends_in_placeholder(statement[:place]):
+            return statement, -1, []  # the driver is about to say so
+        pairs = self._pairs(sources)
+        return _inserted(statement, place, _text(pairs, doubled)) if pairs else statement, place, pairs
 
     def _made_pairs(self, sources: _Sources) -> list[str]:
         """Return the sorted pairs of a comment without the context; of sources, the later ones take precedence."""
@@ -396,14 +393,22 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
+def _text(pairs: list[str], doubled: bool) -> str:
+    """Return what a comment says: pairs in their order, percent signs doubled or not."""
+    text = ",".join(sorted(pairs))
+    return text.replace("%", "%%") if doubled else text
+
+
 def _context_of(span: Any) -> list[str]:
-    """Return the pairs of what the span's tracer injects.
+    """Return the pairs of what the span's tracer injects; of a span that does not know its tracer, the global one.
 
     As text, since HTTP headers may come URL-encoded already, and that is done here.
     """
+    if type(span) is Span:  # the API's own, which stands for none
+        return []
     carrier: dict[str, str] = {}
     try:
-        span.tracer.inject(span.context, Format.TEXT_MAP, carrier)
+        (span.tracer or opentracing.tracer).inject(span.context, Format.TEXT_MAP, carrier)
     except UnsupportedFormatException:  # a tracer may well have no way to travel
         return []
     return [f"{name}='{_encoded(str(value))}'" for key, value in carrier.items() if (name := _context_key(key))]

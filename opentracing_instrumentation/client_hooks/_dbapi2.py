@@ -26,7 +26,6 @@ from opentracing.ext import tags as standard
 from .. import n_plus_one
 from .._core.calls import Description, FlowDescription, idle_database, instrument
 from .._core.safety import report
-from .._core.statements import masked
 from ..config import CONFIG
 from ..request_context import current_span
 from ..utils import child_span, start_child_span
@@ -172,11 +171,10 @@ class Statement:
         seconds = perf_counter() - self._started
         text = self._statement if isinstance(self._statement, str) else _decoded(self._statement)
         if text is not None:
-            if '"' in text and _is_of_mysql(self._module_name):
-                text = masked(text, mysql=True)
-            n_plus_one.observe(self._parent, text, seconds)
+            n_plus_one.observe(self._parent, text, seconds, is_mysql=_is_of_mysql(self._module_name))
 
 
+@lru_cache
 def _is_of_mysql(module_name: str) -> bool:
     """Tell whether a driver is one for MySQL, by its name: PyMySQL and others have no hook of their own."""
     return any(name in module_name.lower() for name in ("mysql", "mariadb"))
