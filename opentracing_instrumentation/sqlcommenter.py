@@ -318,14 +318,17 @@ class Commenter:
         self._pairs = lru_cache(maxsize=256)(self._made_pairs)
         self._remembered = lru_cache(maxsize=1024)(self._commented)
 
-    def __call__(self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False) -> Any:
+    def __call__(
+        self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False, is_above: bool = False
+    ) -> Any:
         """Return a statement with its comment, of the same type; or the very object, if it gets none.
 
         Args:
             statement: the statement as it goes to the driver; text, or bytes in UTF-8.
             parameters: what is executed with it. Percent signs are doubled where the driver makes one of two.
-            span: the statement's span or, if it has none, the current one; looked at if :attr:`adds_context`.
+            span: the span whose context is told, if :attr:`adds_context`.
             many: whether the statement is executed for each of the parameters.
+            is_above: whether the span is not the statement's own, but what the next one is likely to be below, too.
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
@@ -333,10 +336,10 @@ class Commenter:
             return statement
         try:
             if type(statement) is str:
-                return self._applied(statement, parameters, span)
+                return self._applied(statement, parameters, span, is_above)
             if type(statement) is bytes:
                 text = statement.decode()
-                commented = self._applied(text, parameters, span)
+                commented = self._applied(text, parameters, span, is_above)
                 return statement if commented is text else commented.encode()
         except UnicodeDecodeError:
             pass
@@ -344,14 +347,14 @@ class Commenter:
             report(f"SQL comments for {self._driver}", error)
         return statement
 
-    def _applied(self, statement: str, parameters: Any, span: Any) -> str:
+    def _applied(self, statement: str, parameters: Any, span: Any, is_above: bool) -> str:
         doubled = self._formats and parameters is not None
         sources = CONFIG.app_name, self._called() if self._functions else (), _attributes.get()
         commented = self._commented if len(statement) > _REMEMBERED else self._remembered
         text, place, pairs = commented(statement, doubled, sources)
-        if place < 0 or not self.adds_context or span is None:
+        if place < 0 or span is None or not self.adds_context:
             return text
-        context = _context_of(span)
+        context = _context_above(span) if is_above else _context_of(span)
         return _inserted(statement, place, _text([*pairs, *context], doubled)) if context else text
 
     def _commented(self, statement: str, doubled: bool, sources: _Sources) -> tuple[str, int, list[str]]:
@@ -397,6 +400,22 @@ def _text(pairs: list[str], doubled: bool) -> str:
     """Return what a comment says: pairs in their order, percent signs doubled or not."""
     text = ",".join(sorted(pairs))
     return text.replace("%", "%%") if doubled else text
+
+
+#: The context of the span that a statement was last below, and what is told of it.
+_last_above: ContextVar[tuple[Any, list[str]]] = ContextVar(
+    "opentracing_instrumentation.sqlcommenter.above", default=(_attributes, [])
+)
+
+
+def _context_above(span: Any) -> list[str]:
+    """Return the same as :func:`_context_of`, worked out once for the statements below one span."""
+    context = span.context
+    last = _last_above.get()
+    if last[0] is not context:
+        last = context, _context_of(span)
+        _last_above.set(last)
+    return last[1]
 
 
 def _context_of(span: Any) -> list[str]:

@@ -138,7 +138,7 @@ class SQLAlchemyPatcher(PoolPatcher):
             return None
         sent = None if not parameters and context.no_parameters else parameters
         told = current_span() if span is None and commenter.adds_context else span
-        commented = commenter(statement, sent, told, executemany)
+        commented = commenter(statement, sent, told, executemany, is_above=span is None)
         if span is not None and commenter.options.enable_attribute_commenter:
             span.set_tag(standard.DATABASE_STATEMENT, engine.rules.shown(commented))
         return commented, parameters
