@@ -332,20 +332,20 @@ class Commenter:
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
-        if self._is_off or (many and self._is_mysql):
+        if type(statement) is bytes:
+            try:
+                text = statement.decode()
+            except UnicodeDecodeError:
+                return statement
+            commented = self(text, parameters, span, many, is_above)
+            return statement if commented is text else commented.encode()
+        if type(statement) is not str or self._is_off or (many and self._is_mysql):
             return statement
         try:
-            if type(statement) is str:
-                return self._applied(statement, parameters, span, is_above)
-            if type(statement) is bytes:
-                text = statement.decode()
-                commented = self._applied(text, parameters, span, is_above)
-                return statement if commented is text else commented.encode()
-        except UnicodeDecodeError:
-            pass
+            return self._applied(statement, parameters, span, is_above)
         except Exception as error:
             report(f"SQL comments for {self._driver}", error)
-        return statement
+            return statement
 
     def _applied(self, statement: str, parameters: Any, span: Any, is_above: bool) -> str:
         doubled = self._formats and parameters is not None
@@ -404,7 +404,7 @@ def _text(pairs: list[str], doubled: bool) -> str:
 
 #: The context of the span that a statement was last below, and what is told of it.
 _last_above: ContextVar[tuple[Any, list[str]]] = ContextVar(
-    "opentracing_instrumentation.sqlcommenter.above", default=(_attributes, [])
+    "opentracing_instrumentation.sqlcommenter.above", default=(None, [])
 )
 
 
