@@ -259,7 +259,14 @@ def set_callback(callback: Callable[[Finding], object] | None) -> None:
     _callback = callback
 
 
-def observe(parent: Any, statement: str, seconds: float, explain: Explain | None = None, context: Any = None) -> None:
+def observe(
+    parent: Any,
+    statement: str,
+    seconds: float,
+    explain: Explain | None = None,
+    context: Any = None,
+    is_mysql: bool = False,
+) -> None:
     """Count a statement that has been sent. For hooks; it never raises.
 
     Args:
@@ -269,18 +276,22 @@ def observe(parent: Any, statement: str, seconds: float, explain: Explain | None
         explain: is called with ``context``, once for each finding, and tells the cause, if it can. To be given by hooks
             of libraries that send statements for the application, and by those only.
         context: what ``explain`` needs to know.
+        is_mysql: whether it was sent to MySQL, which takes what is in double quotes for a value.
 
     Thread- and async-safe.
     """
     try:
+        if is_mysql and '"' in statement:
+            statement = masked(statement, mysql=True)
+        unwrap = getattr(parent, "unwrap", None)
+        span = parent if unwrap is None else unwrap()  # what stands for one and the same may be made anew each time
         threshold = CONFIG.n_plus_one_threshold
         if threshold:
-            tally = _watch.tallies.get(parent)
+            tally = _watch.tallies.get(span)
             similar = None if tally is None else tally.by_text.get(statement)
             found = None
             if tally is None or similar is None:
-                span = _identity(parent)
-                if span is not None:
+                if not _is_nobody(span):
                     found = _watch.add(span, statement, seconds, threshold, explain, context)
             elif similar.add(seconds, threshold):
                 found = _watch.found(tally, similar, explain, context)
@@ -288,17 +299,14 @@ def observe(parent: Any, statement: str, seconds: float, explain: Explain | None
                 _tell(parent, *found)
         if _everywhere or _inside.get():
             for block in (*_everywhere, *_inside.get()):
-                block.add(parent, statement, seconds, explain, context)
+                block.add(parent, span, statement, seconds, explain, context)
     except Exception as error:
         report("counting the statements below a span", error)
 
 
-def _identity(span: Any) -> Any:
-    """Return what a span is known by: itself, what it stands for, or nothing if it is the no-op span of everybody."""
-    if span is None or type(span) is Span:
-        return None
-    unwrap = getattr(span, "unwrap", None)
-    return span if unwrap is None else unwrap()
+def _is_nobody(span: Any) -> bool:
+    """Tell whether there is no span, or only the no-op span of everybody."""
+    return span is None or type(span) is Span
 
 
 def _tell(parent: Any, tally: _Tally, similar: _Similar, is_new: bool) -> None:
@@ -337,13 +345,14 @@ class Block:
         """What there was so far, the first hundred."""
         return [similar.finding(parent) for similar, parent in self._found]
 
-    def add(self, parent: Any, statement: str, seconds: float, explain: Explain | None, context: Any) -> None:
-        """Count a statement."""
+    def add(
+        self, parent: Any, span: Any, statement: str, seconds: float, explain: Explain | None, context: Any
+    ) -> None:
+        """Count a statement below a span; ``parent`` is how that was given."""
         if not self._is_open:  # in a task that goes on after the end of the block
             return
         self._has_seen_any = True
-        span = _identity(parent)
-        owner = self if span is None else span
+        owner = self if _is_nobody(span) else span
         found = self._watch.add(owner, statement, seconds, self.threshold, explain, context)
         if found is not None and found[2] and len(self._found) < _FINDINGS:
             self._found.append((found[1], parent))

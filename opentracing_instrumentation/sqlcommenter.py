@@ -22,7 +22,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from opentracing import Format, UnsupportedFormatException
+import opentracing
+from opentracing import Format, Span, UnsupportedFormatException
 
 from ._core.safety import logger, report
 from ._core.statements import comments, frame
@@ -308,22 +309,26 @@ class Commenter:
         self._functions = {key: value for key, value in options.values.items() if callable(value)}
         self._formats = paramstyle in ("format", "pyformat") and driver not in _NOT_FORMATTING
         self._is_mysql = family == "mysql"
-        self._adds_context = options.mode == FULL and options.has_context
-        if self._adds_context and prepares and not options.force:
-            self._adds_context = False
+        #: Whether comments tell the context of the span.
+        self.adds_context = options.mode == FULL and options.has_context
+        if self.adds_context and prepares and not options.force:
+            self.adds_context = False
             _warn_of_preparing(driver)
         self._is_off = options.mode == OFF
         self._pairs = lru_cache(maxsize=256)(self._made_pairs)
         self._remembered = lru_cache(maxsize=1024)(self._commented)
 
-    def __call__(self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False) -> Any:
+    def __call__(
+        self, statement: Any, parameters: Any = None, span: Any = None, many: bool = False, is_above: bool = False
+    ) -> Any:
         """Return a statement with its comment, of the same type; or the very object, if it gets none.
 
         Args:
             statement: the statement as it goes to the driver; text, or bytes in UTF-8.
             parameters: what is executed with it. Percent signs are doubled where the driver makes one of two.
-            span: the statement's span, if it has one.
+            span: the span whose context is told, if :attr:`adds_context`.
             many: whether the statement is executed for each of the parameters.
+            is_above: whether the span is not the statement's own, but what the next one is likely to be below, too.
 
         Never raises: failures of ours, or of functions in ``commenter_options``, are reported once.
         """
@@ -332,41 +337,36 @@ class Commenter:
                 text = statement.decode()
             except UnicodeDecodeError:
                 return statement
-            commented = self(text, parameters, span, many)
+            commented = self(text, parameters, span, many, is_above)
             return statement if commented is text else commented.encode()
-        if type(statement) is not str:
+        if type(statement) is not str or self._is_off or (many and self._is_mysql):
             return statement
         try:
-            return self._applied(statement, parameters, span, many)
+            return self._applied(statement, parameters, span, is_above)
         except Exception as error:
             report(f"SQL comments for {self._driver}", error)
             return statement
 
-    def _applied(self, statement: str, parameters: Any, span: Any, many: bool) -> str:
-        if self._is_off or (many and self._is_mysql):
-            return statement
+    def _applied(self, statement: str, parameters: Any, span: Any, is_above: bool) -> str:
         doubled = self._formats and parameters is not None
         sources = CONFIG.app_name, self._called() if self._functions else (), _attributes.get()
-        if (self._adds_context and span is not None) or len(statement) > _REMEMBERED:
-            return self._commented(statement, doubled, sources, span)
-        return self._remembered(statement, doubled, sources)
+        commented = self._commented if len(statement) > _REMEMBERED else self._remembered
+        text, place, pairs = commented(statement, doubled, sources)
+        if place < 0 or span is None or not self.adds_context:
+            return text
+        context = _context_above(span) if is_above else _context_of(span)
+        return _inserted(statement, place, _text([*pairs, *context], doubled)) if context else text
 
-    def _commented(self, statement: str, doubled: bool, sources: _Sources, span: Any = None) -> str:
+    def _commented(self, statement: str, doubled: bool, sources: _Sources) -> tuple[str, int, list[str]]:
+        """Return a statement with a comment without the context, where that is, or -1 for nowhere, and its pairs."""
         places = frame(statement, self._is_mysql)
         if places is None:
-            return statement
-        pairs = self._pairs(sources)
-        if self._adds_context and span is not None:
-            pairs = sorted([*pairs, *_context_of(span)])
-        if not pairs:
-            return statement
-        text = ",".join(pairs)
+            return statement, -1, []
         place = places.start if self.options.prepend else places.end
-        if doubled:
-            if _ends_in_placeholder(statement[:place]):
-                return statement  # the driver is about to say so
-            text = text.replace("%", "%%")
-        return _inserted(statement, place, text)
+        if doubled and _ends_in_placeholder(statement[:place]):
+            return statement, -1, []  # the driver is about to say so
+        pairs = self._pairs(sources)
+        return _inserted(statement, place, _text(pairs, doubled)) if pairs else statement, place, pairs
 
     def _made_pairs(self, sources: _Sources) -> list[str]:
         """Return the sorted pairs of a comment without the context; of sources, the later ones take precedence."""
@@ -396,14 +396,38 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
+def _text(pairs: list[str], doubled: bool) -> str:
+    """Return what a comment says: pairs in their order, percent signs doubled or not."""
+    text = ",".join(sorted(pairs))
+    return text.replace("%", "%%") if doubled else text
+
+
+#: The context of the span that a statement was last below, and what is told of it.
+_last_above: ContextVar[tuple[Any, list[str]]] = ContextVar(
+    "opentracing_instrumentation.sqlcommenter.above", default=(None, [])
+)
+
+
+def _context_above(span: Any) -> list[str]:
+    """Return the same as :func:`_context_of`, worked out once for the statements below one span."""
+    context = span.context
+    last = _last_above.get()
+    if last[0] is not context:
+        last = context, _context_of(span)
+        _last_above.set(last)
+    return last[1]
+
+
 def _context_of(span: Any) -> list[str]:
-    """Return the pairs of what the span's tracer injects.
+    """Return the pairs of what the span's tracer injects; of a span that does not know its tracer, the global one.
 
     As text, since HTTP headers may come URL-encoded already, and that is done here.
     """
+    if type(span) is Span:  # the API's own, which stands for none
+        return []
     carrier: dict[str, str] = {}
     try:
-        span.tracer.inject(span.context, Format.TEXT_MAP, carrier)
+        (span.tracer or opentracing.tracer).inject(span.context, Format.TEXT_MAP, carrier)
     except UnsupportedFormatException:  # a tracer may well have no way to travel
         return []
     return [f"{name}='{_encoded(str(value))}'" for key, value in carrier.items() if (name := _context_key(key))]

@@ -283,10 +283,12 @@ class _Relay:
             except Exception as error:
                 report(self.place, error)
 
-    def rewrite(self, conn: Any, cursor: Any, statement: Any, parameters: Any, *rest: Any) -> tuple[Any, Any]:
+    def rewrite(
+        self, conn: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: Any
+    ) -> tuple[Any, Any]:
         for patch in self.patches:
             try:
-                rewritten = patch.listener(conn, cursor, statement, parameters, *rest)
+                rewritten = patch.listener(conn, cursor, statement, parameters, context, executemany)
                 if rewritten is not None:
                     statement, parameters = rewritten
             except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any
 from opentracing import Span
 
 from .._core.safety import report
+from ..config import CONFIG
 from ..sqlcommenter import FULL, OFF, PREPARING_DRIVERS, Commenter, Options, default_options
 from . import _sql_events
 
@@ -54,7 +55,8 @@ class Comments:
     @property
     def are_off(self) -> bool:
         """Whether no statement gets a comment."""
-        return (self._own_options or default_options()).mode == OFF
+        own = self._own_options
+        return (CONFIG.sql_comments if own is None else own.mode) == OFF
 
     def begin(self, cursor: Any, span: Span) -> None:
         """Note that a statement with this span is about to be given to :meth:`commented`."""
@@ -72,8 +74,6 @@ class Comments:
         """
         try:
             options = self._own_options or default_options()
-            if options.mode == OFF:
-                return statement
             commenter = self._commenter
             if commenter is None or commenter.options is not options:
                 commenter = self._commenter = self._made(options)

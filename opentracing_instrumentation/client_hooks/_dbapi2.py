@@ -26,7 +26,6 @@ from opentracing.ext import tags as standard
 from .. import n_plus_one
 from .._core.calls import Description, FlowDescription, idle_database, instrument
 from .._core.safety import report
-from .._core.statements import masked
 from ..config import CONFIG
 from ..request_context import current_span
 from ..utils import child_span, start_child_span
@@ -144,14 +143,14 @@ class Statement:
     At its end it is counted below its parent.
     """
 
-    __slots__ = ("_module_name", "_parameters", "_parent", "_span", "_started", "_statement")
+    __slots__ = ("_is_mysql", "_parameters", "_parent", "_span", "_started", "_statement")
 
-    def __init__(self, span: Span, module_name: str, parameters: Any, parent: Any, statement: Any) -> None:
+    def __init__(self, span: Span, parent: Any, statement: Any, parameters: Any, is_mysql: bool) -> None:
         self._span = span
-        self._module_name = module_name
-        self._parameters = parameters
         self._parent = parent
         self._statement = statement
+        self._parameters = parameters
+        self._is_mysql = is_mysql
         self._started = perf_counter()
 
     def set_tag(self, name: str, value: Any) -> None:
@@ -172,12 +171,11 @@ class Statement:
         seconds = perf_counter() - self._started
         text = self._statement if isinstance(self._statement, str) else _decoded(self._statement)
         if text is not None:
-            if '"' in text and _is_of_mysql(self._module_name):
-                text = masked(text, mysql=True)
-            n_plus_one.observe(self._parent, text, seconds)
+            n_plus_one.observe(self._parent, text, seconds, is_mysql=self._is_mysql)
 
 
-def _is_of_mysql(module_name: str) -> bool:
+@lru_cache
+def is_of_mysql(module_name: str) -> bool:
     """Tell whether a driver is one for MySQL, by its name: PyMySQL and others have no hook of their own."""
     return any(name in module_name.lower() for name in ("mysql", "mariadb"))
 
@@ -272,7 +270,7 @@ class CursorWrapper(wrapt.ObjectProxy):  # type: ignore[misc]
         span = statement_span(
             parent, self._module_name, statement, tags, parameters, self._connect_params, self._cursor_params
         )
-        return Statement(span, self._module_name, parameters, parent, statement)
+        return Statement(span, parent, statement, parameters, is_of_mysql(self._module_name))
 
 
 def _transaction(operation: str) -> Callable[[ConnectionWrapper], Span | None]:

@@ -15,7 +15,7 @@ from .._core.tags import PEER_HOST_IPV6
 from ..utils import child_span, peer_tags, start_child_span
 from ._comments import Comments
 from ._connect_params import Arguments
-from ._dbapi2 import Statement, description, parent_of_statement, statement_span
+from ._dbapi2 import Statement, description, is_of_mysql, parent_of_statement, statement_span
 
 #: How the spans of a driver are named.
 SPANS = (
@@ -122,6 +122,7 @@ class Driver:
             standard.COMPONENT: module_name,
             standard.DATABASE_TYPE: db_type,
         }
+        self._is_mysql = is_of_mysql(module_name)
         self._endpoint_of = endpoint_of
         self._connections: SideTable[_Known] = SideTable()
         self._cursor_params: SideTable[Arguments] = SideTable()
@@ -154,25 +155,24 @@ class Driver:
         parent = parent_of_statement(cursor)
         if parent is None:
             return None
-        tags = self._known(cursor.connection).statement_tags.copy()
+        connection = cursor.connection
+        known = self._connections.get(connection) or self._look(connection)
         params = self._cursor_params.get(cursor)
+        tags = known.statement_tags.copy()
         span = statement_span(parent, self.module_name, statement, tags, parameters, cursor_params=params)
-        if gets_comment:
+        if gets_comment and not self.comments.are_off:
             self.comments.begin(cursor, span)
-        return Statement(span, self.module_name, parameters, parent, statement)
+        return Statement(span, parent, statement, parameters, self._is_mysql)
 
     def transaction(self, connection: Any, operation: str) -> Span | None:
         """Begin the span of a transaction's begin, commit or rollback, unless it is not to be traced."""
         parent = parent_of_statement(connection)
         if parent is None:
             return None
-        tags = self._known(connection).tags.copy()
-        return start_child_span(f"{self.module_name}:{operation}", parent=parent, tags=tags)
+        known = self._connections.get(connection) or self._look(connection)
+        return start_child_span(f"{self.module_name}:{operation}", parent=parent, tags=known.tags.copy())
 
-    def _known(self, connection: Any) -> _Known:
-        known = self._connections.get(connection)
-        if known is not None:
-            return known
+    def _look(self, connection: Any) -> _Known:
         try:
             tags = {**self._tags, **self._endpoint_of(connection).tags()}
         except Exception:  # it is closed or in use by another thread, its cursor is closed, it is a test's mock

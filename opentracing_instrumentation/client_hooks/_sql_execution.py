@@ -34,76 +34,53 @@ class Execution:
         rules: the engine's.
         cursor: the driver's cursor.
         parent: the span above, if there is one.
-        operation: what the statement does.
+        counted: its text, if similar ones are to be counted: not those of a batch.
         span: the span, if it has begun.
-        late: name and tags of the span that may begin at the end.
-        statement: its text, if similar ones are to be counted: not those of a batch.
+        operation: what the statement does.
+        late: name, tags and beginning of the span that may begin at the end.
     """
 
-    __slots__ = ("_before", "_began", "_late", "_operation", "_parent", "_rules", "_span", "_started", "_statement")
+    __slots__ = ("_before", "_counted", "_late", "_parent", "_rules", "_span", "_started", "operation")
 
     def __init__(
         self,
         rules: Rules,
         cursor: Any,
         parent: Any,
-        operation: str = "",
+        counted: str | None = None,
         span: Any = None,
-        late: tuple[str, dict[str, Any]] | None = None,
-        statement: str | None = None,
+        operation: str = "",
+        late: tuple[str, dict[str, Any], float] | None = None,
     ) -> None:
         self._rules = rules
         self._parent = parent
-        self._operation = operation
+        self._counted = counted
         self._span = span
+        self.operation = operation
         self._late = late
-        self._statement = statement
         self._before = _sql_events.begin(cursor, span)
-        self._began = time() if late else 0.0
         self._started = perf_counter()
 
-    def succeeded(self, context: Any, cursor: Any) -> None:
-        """Finish the span of a statement that has run."""
-        span = self._end(context)
-        if span is not None:
-            if self._operation in WRITING:
-                rows = rows_affected(cursor)
-                if rows is not None:
-                    span.set_tag(ROWS, rows)
-            span.finish()
-
-    def failed(self, context: Any, error: BaseException, parameters: Any) -> None:
-        """Finish the span of a statement that failed."""
-        span = self._end(context, failed=True)
-        if span is None:
-            return
-        code = status_code(error)
-        if code is not None:
-            span.set_tag(STATUS_CODE, code)
-        if log_without_values(span, error, parameters):
-            span.finish()
-        else:
-            span.__exit__(type(error), error, error.__traceback__)
-
-    def _end(self, context: Any, failed: bool = False) -> Any:
+    def end(self, context: Any, failed: bool = False) -> Any:
         """Return the span, which may only begin now, to be finished; count what has none."""
-        _sql_events.end(self._before)
         seconds = perf_counter() - self._started
+        _sql_events.end(self._before)
+        rules, parent = self._rules, self._parent
         span, self._span = self._span, None
-        if span is None and self._late and (failed or seconds >= self._rules.min_duration):
-            span = self._begin_late(*self._late)
-        if span is None and self._parent is not None:
-            left_out = {_sql_counts.LEFT_OUT: 1, _sql_counts.LEFT_OUT_TIME: seconds * 1000}
-            _sql_counts.add(self._parent, left_out)
-        if self._statement is not None:
-            n_plus_one.observe(self._parent, self._statement, seconds, cause, context)
-        if self._rules.trace_transactions:
+        if span is None:
+            if self._late and (failed or seconds >= rules.min_duration):
+                span = self._begin_late(*self._late)
+            elif parent is not None:
+                _sql_counts.add(parent, {_sql_counts.LEFT_OUT: 1, _sql_counts.LEFT_OUT_TIME: seconds * 1000})
+        if self._counted is not None:
+            n_plus_one.observe(parent, self._counted, seconds, cause, context, rules.is_mysql)
+        if rules.trace_transactions:
             count_statement(context.root_connection)
         return span
 
-    def _begin_late(self, name: str, tags: dict[str, Any]) -> Any:
+    def _begin_late(self, name: str, tags: dict[str, Any], began: float) -> Any:
         parent = None if self._parent is None else self._parent.context
-        return opentracing.tracer.start_span(operation_name=name, child_of=parent, tags=tags, start_time=self._began)
+        return opentracing.tracer.start_span(operation_name=name, child_of=parent, tags=tags, start_time=began)
 
     def __del__(self) -> None:
         """Finish the span of a statement whose end nobody announced."""
@@ -125,12 +102,13 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         size: with how many sets of parameters it is executed.
         is_idle: whether it has no span, nor counts on one, because nobody listens.
     """
-    parent, rules = current_span(), engine.rules
-    counted = None if size > 1 else rules.counted(statement) if rules.is_mysql else statement
+    rules, span = engine.rules, None
+    parent = None if is_idle else current_span()
+    counted = None if size > 1 else statement
     if is_idle:
-        span, execution = None, Execution(rules, cursor, None, statement=counted)
+        execution = Execution(rules, cursor, parent, counted)
     elif rules.filter is not None and not rules.admits(statement):
-        span, execution = None, Execution(rules, cursor, parent)
+        execution = Execution(rules, cursor, parent)
     else:
         description = describe(statement, context)
         name, operation, tags = description.name, description.operation, engine.tags_of(description)
@@ -138,14 +116,38 @@ def begin(engine: TracedEngine, cursor: Any, statement: str, context: Any, size:
         if size > 1:
             tags[BATCH_SIZE] = size
         if rules.min_duration:
-            span, execution = None, Execution(rules, cursor, parent, operation, late=(name, tags), statement=counted)
+            execution = Execution(rules, cursor, parent, counted, None, operation, (name, tags, time()))
         else:
             context.opentracing_span = span = start_child_span(name, parent=parent, tags=tags)
-            execution = Execution(rules, cursor, parent, operation, span, statement=counted)
+            execution = Execution(rules, cursor, parent, counted, span, operation)
     setattr(context, _ATTRIBUTE, execution)
     return span
 
 
-def ended(context: Any) -> Execution | None:
-    """Return the execution that has come to its end, once."""
-    return vars(context).pop(_ATTRIBUTE, None) if context is not None else None
+def succeeded(context: Any, cursor: Any) -> None:
+    """Finish the span of a statement that has run; of nothing, if it has none."""
+    execution = None if context is None else vars(context).pop(_ATTRIBUTE, None)
+    if execution is None:
+        return
+    span = execution.end(context)
+    if span is not None:
+        if execution.operation in WRITING:
+            rows = rows_affected(cursor)
+            if rows is not None:
+                span.set_tag(ROWS, rows)
+        span.finish()
+
+
+def failed(context: Any, error: BaseException, parameters: Any) -> None:
+    """Finish the span of a statement that failed; of nothing, if it has none."""
+    execution = None if context is None else vars(context).pop(_ATTRIBUTE, None)
+    span = None if execution is None else execution.end(context, failed=True)
+    if span is None:
+        return
+    code = status_code(error)
+    if code is not None:
+        span.set_tag(STATUS_CODE, code)
+    if log_without_values(span, error, parameters):
+        span.finish()
+    else:
+        span.__exit__(type(error), error, error.__traceback__)

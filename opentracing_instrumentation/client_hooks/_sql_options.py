@@ -55,10 +55,6 @@ class Rules(NamedTuple):
         """Return a statement as a span shows it."""
         return masked(statement, self.is_mysql) if self.mask_literals else statement.strip()
 
-    def counted(self, statement: str) -> str:
-        """Return a statement of MySQL as similar ones are told by it, without values that only that database knows."""
-        return masked(statement, mysql=True) if '"' in statement else statement
-
 
 class Options:
     """The options of an engine.

@@ -75,7 +75,7 @@ def _commenting(original: Any, switch: Switch) -> Any:
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, args: Any = None) -> Any:
-        if switch.active and _batch.get() is not self:
+        if switch.active and not _driver.comments.are_off and _batch.get() is not self:
             query = _driver.comments.commented(self, query, args)
         return original(self, query, args)
 

@@ -298,7 +298,7 @@ def _commenting(original: Any, switch: Switch) -> Any:
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, vars: Any = None) -> Any:  # noqa: A002
-        if switch.active:
+        if switch.active and not _driver.comments.are_off:
             query = _commented(self, query, vars)
         return original(self, query, vars)
 
@@ -310,7 +310,7 @@ def _commenting_all(original: Any, switch: Switch) -> Any:
 
     @functools.wraps(original)
     def executemany(self: Any, query: Any, vars_list: Any) -> Any:
-        if switch.active:
+        if switch.active and not _driver.comments.are_off:
             query = _commented(self, query, vars_list)
         return original(self, query, vars_list)
 
@@ -319,8 +319,6 @@ def _commenting_all(original: Any, switch: Switch) -> Any:
 
 def _commented(cursor: Any, query: Any, parameters: Any) -> Any:
     """Return a statement with its comment: a ``Composable`` remains one, of the text that the driver makes of it."""
-    if _driver.comments.are_off:
-        return query
     text = _rendered(query, cursor)
     commented = _driver.comments.commented(cursor, text, parameters)
     if commented is text:
@@ -410,11 +408,11 @@ class Psycopg2Patcher(Patcher):
 
     @traced(f"{__name__}:CursorWrapper.execute", _commenting)
     def execute(self, cursor: Any, query: Any, vars: Any) -> Any:  # noqa: A002
-        return self._statement(cursor, _rendered(query, cursor), vars, gets_comment=True)
+        return self._statement(cursor, query, vars, gets_comment=True)
 
     @traced(f"{__name__}:CursorWrapper.executemany", _commenting_all)
     def executemany(self, cursor: Any, query: Any, vars_list: Any) -> Any:
-        return self.execute(cursor, query, vars_list)
+        return self._statement(cursor, query, vars_list, gets_comment=True)
 
     @traced(f"{__name__}:CursorWrapper.callproc")
     def callproc(self, cursor: Any, procname: Any, parameters: Any) -> Any:
@@ -422,7 +420,7 @@ class Psycopg2Patcher(Patcher):
 
     @traced(f"{__name__}:CursorWrapper.copy_expert")
     def copy_expert(self, cursor: Any, sql: Any) -> Any:
-        return self._statement(cursor, _rendered(sql, cursor))
+        return self._statement(cursor, sql)
 
     @traced(f"{__name__}:CursorWrapper.copy_from")
     def copy_from(self, cursor: Any, table: Any) -> Any:
@@ -457,7 +455,7 @@ class Psycopg2Patcher(Patcher):
                 _flights.pop(connection)
 
     def _statement(self, cursor: Any, statement: Any, parameters: Any = None, gets_comment: bool = False) -> Any:
-        span = _driver.statement(cursor, statement, parameters, gets_comment)
+        span = _driver.statement(cursor, _rendered(statement, cursor), parameters, gets_comment)
         if span is None or not cursor.connection.async_:
             return span
         return _Flight(span, cursor.connection)

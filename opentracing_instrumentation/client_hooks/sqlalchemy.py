@@ -26,7 +26,7 @@ from ..request_context import current_span
 from . import _sql_counts, _sql_engines, _sql_events
 from ._dbapi2 import STATUS_CODE
 from ._sql_engines import DRIVER, NAMESPACE, traced
-from ._sql_execution import begin, ended
+from ._sql_execution import begin, failed, succeeded
 from ._sql_options import Options
 from ._sql_pool import POOL_TAGS, PoolPatcher
 from ._sql_statements import BATCH_SIZE, OPERATION, ROWS, TABLE, batch_size
@@ -133,11 +133,13 @@ class SQLAlchemyPatcher(PoolPatcher):
         if not (is_left_alone or (_sql_events.claimants and _sql_events.is_claimed(context, statement))):
             size = batch_size(parameters, context) if executemany else 1
             span = begin(engine, cursor, statement, context, size, is_idle)
-        if engine.commenter is None:
+        commenter = engine.commenter
+        if commenter is None:
             return None
         sent = None if not parameters and context.no_parameters else parameters
-        commented = engine.commenter(statement, sent, current_span() if span is None else span, executemany)
-        if span is not None and engine.commenter.options.enable_attribute_commenter:
+        told = current_span() if span is None and commenter.adds_context else span
+        commented = commenter(statement, sent, told, executemany, is_above=span is None)
+        if span is not None and commenter.options.enable_attribute_commenter:
             span.set_tag(standard.DATABASE_STATEMENT, engine.rules.shown(commented))
         return commented, parameters
 
@@ -147,18 +149,14 @@ class SQLAlchemyPatcher(PoolPatcher):
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
         """Finish the statement's span."""
-        execution = ended(context)
-        if execution is not None:
-            execution.succeeded(context, cursor)
+        succeeded(context, cursor)
 
     @staticmethod
     @on_event("sqlalchemy.engine:Engine", "handle_error")
     def handle_error(exception_context: Any) -> None:
         """Finish the span of a statement that failed."""
-        context = exception_context.execution_context
-        execution = ended(context)
-        if execution is not None:
-            execution.failed(context, exception_context.original_exception, exception_context.parameters)
+        error = exception_context.original_exception
+        failed(exception_context.execution_context, error, exception_context.parameters)
 
     @trace(
         "sqlalchemy.engine.base:RootTransaction._connection_begin_impl",

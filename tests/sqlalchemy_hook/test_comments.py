@@ -215,6 +215,34 @@ def test_a_statement_is_commented_whether_or_not_its_span_is_recorded(
     assert "/*db_driver=" in statements[-1]
 
 
+def test_full_comments_without_a_tracer_say_what_static_ones_do(make: Make) -> None:
+    engine = make("pysqlite")
+    statements = sent(engine)
+    for mode in ("static", "full"):
+        hook.instrument_engine(engine, enable_commenter=True, commenter_mode=mode, commenter_force=True)
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    assert statements[0] == statements[1] != "SELECT 1"
+
+
+def test_statements_that_are_sampled_out_name_the_span_that_they_are_below(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make("pysqlite")
+    hook.instrument_engine(engine, enable_commenter=True, commenter_force=True)
+    statements = sent(engine)
+    tracer = Tracer(TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False))
+    monkeypatch.setattr(opentracing, "tracer", tracer)
+    expected = []
+    with engine.connect() as connection:
+        for _ in range(2):
+            with tracer.start_active_span("request") as scope:
+                expected += [traceparent(scope.span)] * 2
+                for number in range(2):
+                    connection.execute(sa.text(f"SELECT {number}"))
+    assert [sqlcommenter.parse(statement)["traceparent"] for statement in statements] == expected
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

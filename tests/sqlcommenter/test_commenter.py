@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from typing import Any
 
@@ -129,6 +130,46 @@ def test_the_bounded_part_is_the_same_with_and_without_a_span() -> None:
 def test_the_context_may_be_left_out() -> None:
     options = Options.of("full", {**ONLY, "opentelemetry_values": False})
     assert Commenter(options, driver="d")("SELECT 1", None, MockTracer().start_span("s")) == "SELECT 1 /*a='%2Fb'*/"
+
+
+def test_a_span_of_no_tracer_has_no_context() -> None:
+    """The scope manager of OpenTracing's own no-op has such a span."""
+    noop = opentracing.Tracer().scope_manager.active.span
+    assert noop.tracer is None
+    assert full()("SELECT 1", None, noop) == "SELECT 1 /*a='%2Fb'*/"
+
+
+def test_a_span_that_does_not_know_its_tracer_is_of_the_global_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = MockTracer()
+    monkeypatch.setattr(opentracing, "tracer", tracer)
+    span = tracer.start_span("s")
+    told = full()("SELECT 1", None, span)
+    span._tracer = None
+    assert full()("SELECT 1", None, span) == told
+    assert parse(told)["ot-tracer-spanid"] == f"{span.context.span_id:x}"
+
+
+class Counting(MockTracer):
+    injected = 0
+
+    def inject(self, *args: Any) -> None:
+        self.injected += 1
+        super().inject(*args)
+
+
+def test_the_context_of_the_span_above_is_worked_out_once_for_all_below_it() -> None:
+    tracer = Counting()
+    commenter, (first, second) = full(), [tracer.start_span("s") for _ in range(2)]
+
+    def told(span: Any) -> list[str]:
+        below = [commenter(f"SELECT {number}", None, span, is_above=True) for number in range(3)]
+        return [parse(statement)["ot-tracer-spanid"] for statement in below]
+
+    assert told(first) == [f"{first.context.span_id:x}"] * 3
+    assert told(second) == [f"{second.context.span_id:x}"] * 3
+    assert tracer.injected == 2
+    assert contextvars.Context().run(told, first) == told(first)
+    assert tracer.injected == 4
 
 
 class Mute(MockTracer):
