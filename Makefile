@@ -33,8 +33,9 @@ typecheck: env/.lint env/.tests ## Check the types
 bench: env/.bench ## Measure the cost of a span
 	env/bench/bin/python -m bench $(ARGS)
 
+# On servers of its own: those suites leave them without passwords, for one.
 transparency: env/.tests ## Run the libraries' own test suites with all hooks and without (ARGS=requests)
-	$(BIN)/python scripts/services run $(BIN)/python -m scripts.transparency $(ARGS)
+	SERVICES_DIR=build/transparency $(BIN)/python scripts/services run $(BIN)/python -m scripts.transparency $(ARGS)
 
 docs: env/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

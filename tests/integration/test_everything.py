@@ -129,7 +129,9 @@ def in_threads(tracer: MockTracer, service: Callable[[str], Any], url: str, root
 async def in_tasks(service: Callable[[str], Any], url: str, database: Path, roots: list[Any]) -> None:
     """Serve the roots by tasks that share the clients."""
     shared = redis.asyncio.Redis.from_url(service("redis").url)
-    engine = create_async_engine(f"sqlite+aiosqlite:///{database}", pool_size=20)
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{database}", poolclass=sqlalchemy.pool.AsyncAdaptedQueuePool, pool_size=20
+    )
     http = AsyncHTTPClient(force_instance=True, max_clients=20)
 
     async def serve(root: Any) -> None:

@@ -112,7 +112,7 @@ def test_of_mysql(spans: Callable[[], int], service: Callable[[str], Any]) -> No
 def test_of_sqlalchemy(spans: Callable[[], int], service: Callable[[str], Any]) -> None:
     """In an engine's URL, in its query, in a bound parameter, in a statement that fails."""
     pg = service("postgresql")
-    url = sqlalchemy.URL.create("postgresql+psycopg2", pg.user, pg.password, pg.host, pg.port, pg.database)
+    url = sqlalchemy.engine.URL.create("postgresql+psycopg2", pg.user, pg.password, pg.host, pg.port, pg.database)
     for bad in url.set(password=SECRET), url.set(password=None, query={"password": SECRET}):
         with contextlib.suppress(sqlalchemy.exc.OperationalError):
             sqlalchemy.create_engine(bad).connect().close()
@@ -131,7 +131,7 @@ def test_of_literals_and_comments(
     """A literal is in no tag if literals are masked, never in what is said of an N+1; comments know no secrets."""
     CONFIG.sql_comments, CONFIG.sql_mask_literals = "full", True
     pg, sent = service("postgresql"), list[str]()
-    url = sqlalchemy.URL.create("postgresql+psycopg2", pg.user, pg.password, pg.host, pg.port, pg.database)
+    url = sqlalchemy.engine.URL.create("postgresql+psycopg2", pg.user, pg.password, pg.host, pg.port, pg.database)
     engine = sqlalchemy.create_engine(url.update_query_dict({"sslpassword": SECRET}))
     sqlalchemy.event.listen(engine, "do_execute", lambda cursor, statement, *_: sent.append(statement))
     with engine.connect() as connection:

@@ -44,7 +44,7 @@ def test_every_hook_has_its_instrumentor() -> None:
 
 def test_there_and_back(provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
     """Below a native span a query is traced, until another instance of the class turns that off."""
-    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.NullPool)
     SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=provider)
     assert SQLAlchemyInstrumentor().is_instrumented_by_opentelemetry
     with provider.get_tracer("native").start_as_current_span("native"), engine.connect() as connection:
@@ -86,7 +86,7 @@ def sent_by(engine: Any, statement: str) -> str:
 
 def test_engines_one_by_one(provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
     """Each call adds its engines, with options of their own."""
-    one, two, three = (sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool) for _ in range(3))
+    one, two, three = (sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.NullPool) for _ in range(3))
     instrumentor = SQLAlchemyInstrumentor()
     instrumentor.instrument(engine=one, tracer_provider=provider)
     options = {"opentelemetry_values": False, "service": "shop"}
@@ -102,7 +102,7 @@ def test_comments_for_all_engines(provider: TracerProvider) -> None:
     """Without an engine, options of comments are for all that have none of their own."""
     options = {"service": "shop"}
     SQLAlchemyInstrumentor().instrument(tracer_provider=provider, enable_commenter=True, commenter_options=options)
-    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.NullPool)
     assert "service='shop'" in sent_by(engine, "SELECT 1")
     SQLAlchemyInstrumentor().uninstrument()
     assert sent_by(engine, "SELECT 1") == "SELECT 1"

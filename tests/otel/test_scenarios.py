@@ -327,7 +327,7 @@ class Interleaving:
     def __init__(self, tracer: Tracer, provider: TracerProvider) -> None:
         self.tracer = tracer
         self.native = provider.get_tracer("native")
-        self.engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.NullPool)
+        self.engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.NullPool)
         CONFIG.sql_trace_connects = False  # a span of each operation's is enough
 
     def query(self, number: int) -> None:

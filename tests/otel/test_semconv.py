@@ -553,6 +553,8 @@ def conventions() -> set[str]:
 def test_attributes_are_those_of_the_conventions() -> None:
     """No attribute has an invented name; those of today's conventions are not deprecated ones."""
     known = conventions()
+    if "db.system.name" not in known:
+        pytest.skip("the installed package of conventions is older than those of the databases")
     stable = {name for *_, stable, _ in CASES.values() for name in stable[2]}
     old = {name for *_, old in CASES.values() for name in old[2]}
     assert stable - known - OWN == set()

@@ -252,8 +252,28 @@ def test_sessions_of_a_scope_are_marked_and_cleared(marked_only: Any, told: Tell
     assert told() == [("select", parent)]
 
 
+def _hides_listeners() -> bool:
+    """Tell whether a listener to a class of sessions hides those to ``Session``, as with SQLAlchemy 1.4.20."""
+    heard = []
+
+    def listener(*_: Any) -> None:
+        heard.append(True)
+
+    event.listen(Session, "after_begin", listener)
+    try:
+        factory = sessionmaker(sa.create_engine("sqlite://"))
+        event.listen(factory, "after_begin", lambda *_: None)
+        with factory() as session:
+            session.execute(ONE)
+        return not heard
+    finally:
+        event.remove(Session, "after_begin", listener)
+
+
 def test_every_session_may_mark_itself(marked_only: Any, told: Tell, parent: MinimalSpan) -> None:
     """In a listener of its own, as each transaction begins."""
+    if _hides_listeners():
+        pytest.skip("this SQLAlchemy hides our listener behind the session's own")
     factory = sessionmaker(marked_only)
     event.listen(factory, "after_begin", lambda session, *_: marks.set_parent_span(session, parent))
     for _ in range(3):

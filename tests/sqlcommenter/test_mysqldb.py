@@ -30,6 +30,8 @@ def server() -> str:
 def test_the_number_of_statements_stays(my: Any, tracer: MockTracer, kind: Any, is_traced: bool) -> None:
     """The driver makes one INSERT out of an executemany only as long as that has no comment."""
     text = "INSERT INTO commented (a, b) VALUES (%s, %s)"
+    if kind is bytes and not _takes_bytes(my):
+        pytest.skip("this driver's executemany takes text only")
     with tracer.start_active_span("work") as scope, my.cursor() as cursor:
         if not is_traced:
             scope.close()
@@ -42,6 +44,19 @@ def test_the_number_of_statements_stays(my: Any, tracer: MockTracer, kind: Any, 
         assert _inserts(cursor) - before == 2
         cursor.execute("SELECT count(*) FROM commented")
         assert cursor.fetchall() == ((4001,),)
+
+
+def _takes_bytes(connection: Any) -> bool:
+    """Tell whether the driver's own ``executemany`` takes bytes: before mysqlclient 2.1.1 it does not."""
+    hook.reset_patches()
+    try:
+        with connection.cursor() as cursor:
+            cursor.executemany(b"SELECT %s", [(1,)])
+    except TypeError:
+        return False
+    finally:
+        hook.install_patches()
+    return True
 
 
 def _inserts(cursor: Any) -> int:
