@@ -28,10 +28,9 @@ from opentracing import Format, Scope, ScopeManager, Span, UnsupportedFormatExce
 from opentracing.ext import tags as standard
 
 from .._core.calls import FlowDescription, idle, idle_client, instrument
-from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, trace
+from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, ReplacePatch, trace
 from .._core.safety import report
-from ..request_context import get_current_span
-from ..utils import child_span
+from ..request_context import current_span, get_current_span
 
 _CONTEXT_HEADER = "parent_span_context"
 _PUBLISHED_HEADER = "parent_span_published"  # seconds since the epoch
@@ -74,18 +73,21 @@ class CeleryPatcher(Patcher):
         """Return the patches of this hook: the marked methods, and the handlers of signals."""
         yield from super().patches()
         yield _SendPatch("celery.app.base:Celery.send_task", self.send_task, activate=True, idle=self.idle)
-        yield _HandlerPatch("celery.signals:before_task_publish", before_task_publish_handler)
-        yield _HandlerPatch("celery.signals:task_prerun", task_prerun_handler)
-        yield _HandlerPatch("celery.signals:task_postrun", task_postrun_handler)
+        yield _PublishPatch("celery.signals:before_task_publish", before_task_publish_handler)
+        for when, handler in ("prerun", task_prerun_handler), ("postrun", task_postrun_handler):
+            yield _HandlerPatch(f"celery.signals:task_{when}", handler)
+            yield ReplacePatch(f"celery.app.trace:send_{when}", functools.partial(_straight, handler))
 
     @trace(_APPLY_ASYNC, activate=True)
     def apply_async(self, task: Any) -> Generator[Span, Any, None]:
         span = _publishing_span(task.name)
-        _tag_id(span, (yield span))
+        if span is not None:
+            _tag_id(span, (yield span))
 
     def send_task(self, app: Any, name: str) -> Generator[Span, Any, None]:
         span = _publishing_span(name)
-        _tag_id(span, (yield span))
+        if span is not None:
+            _tag_id(span, (yield span))
 
     @trace("celery.worker.request:Request.on_failure")
     def on_failure(self, request: Any, exc_info: Any) -> Span | None:
@@ -112,16 +114,21 @@ class _SendPatch(CallPatch):
 
 
 class _HandlerPatch(ListenPatch):
-    """Connects a function itself, so that whoever knows it by its name can disconnect it.
-
-    A signal looks for its receivers under a lock each time it is sent, which is most of what it costs. Where there is
-    none but ours, the patch spares it that.
-    """
+    """Connects a function itself, so that whoever knows it by its name can disconnect it."""
 
     def __init__(self, target: str, handler: Callable[..., None]) -> None:
         super().__init__(target, handler)
         self._receiver = handler
-        self._quick: Any = None
+
+
+class _PublishPatch(_HandlerPatch):
+    """Spares the signal the search for its receivers where there is none but ours.
+
+    It looks for them under a lock each time it is sent, which is most of what it costs. Applications keep the signal's
+    ``send``: all that can be reached is the search.
+    """
+
+    _quick: Any = None
 
     def apply(self, module: ModuleType) -> None:
         super().apply(module)
@@ -138,15 +145,50 @@ class _HandlerPatch(ListenPatch):
 def _quick_lookup(signal: Any, handler: Callable[..., None]) -> Callable[[Any], Sequence[Any]]:
     look_up = getattr(signal, _LOOKUP)
     nobody: Sequence[Any] = ()
-    ours = (handler,)
-    alone = [entry for entry in signal.receivers if entry[1] is handler]
+    ours = (inspect.unwrap(handler),)
+    alone = _entries(signal, handler)
 
     def quick_lookup(sender: Any) -> Sequence[Any]:
         if signal.receivers == alone:
-            return nobody if idle() else ours
+            return nobody if idle_client() else ours
         return look_up(sender)  # type: ignore[no-any-return]
 
     return quick_lookup
+
+
+def _straight(handler: Callable[..., None], send: Any) -> Callable[..., Any]:
+    """Return a signal's ``send`` that calls a handler of ours itself, in a quarter of the time, if it is alone."""
+    signal = send.__self__
+    act = inspect.unwrap(handler)
+    alone = _entries(signal, handler)
+
+    @functools.wraps(send)
+    def send_straight(sender: Any, **message: Any) -> Any:
+        if signal.receivers != alone or not alone:
+            return send(sender, **message)
+        if not idle():
+            act(**message)
+        return []
+
+    return send_straight
+
+
+def _entries(signal: Any, handler: Callable[..., None]) -> list[Any]:
+    return [entry for entry in signal.receivers if entry[1] is handler]
+
+
+def _unless(is_idle: Callable[[], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a handler of a signal, so that it does nothing where nobody listens."""
+
+    def decorate(act: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(act)
+        def handler(*args: Any, **message: Any) -> None:
+            if not is_idle():
+                act(*args, **message)
+
+        return handler
+
+    return decorate
 
 
 _PUBLISH_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT, standard.COMPONENT: "Celery"}
@@ -159,8 +201,16 @@ def set_common_tags(span: Span, task: Any, span_kind: str) -> None:
         span.set_tag(tag, value)
 
 
-def _publishing_span(task_name: str) -> Span:
-    return child_span(f"Celery:apply_async:{task_name}", {**_PUBLISH_TAGS, _TASK_NAME: task_name})
+def _publishing_span(task_name: str) -> Span | None:
+    """Begin the span of publishing, but where its parent is current and sampled out: that one's context will do."""
+    parent = current_span()
+    if getattr(parent, "is_dropped", False) is True and parent is opentracing.tracer.active_span:
+        return None
+    return opentracing.tracer.start_span(
+        operation_name=f"Celery:apply_async:{task_name}",
+        child_of=None if parent is None else parent.context,
+        tags={**_PUBLISH_TAGS, _TASK_NAME: task_name},
+    )
 
 
 def _tag_id(span: Span, result: Any) -> None:
@@ -169,10 +219,9 @@ def _tag_id(span: Span, result: Any) -> None:
         span.set_tag(_TASK_ID, task_id)
 
 
+@_unless(idle_client)
 def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: Any) -> None:
     """Put the context of the current span, which is that of publishing, and the time into a message's headers."""
-    if idle():
-        return
     try:
         headers[_PUBLISHED_HEADER] = time()
         message = headers if "id" in headers else body  # by the second and the first version of the task protocol
@@ -185,12 +234,13 @@ def before_task_publish_handler(headers: dict[str, Any], body: Any = None, **_: 
 
 
 def _current_context() -> dict[str, str]:
-    scope = opentracing.tracer.scope_manager.active
+    tracer = opentracing.tracer
+    scope = tracer.scope_manager.active
     span = get_current_span() if scope is None else scope.span
     carrier: dict[str, str] = {}
     if span is not None:
         try:
-            opentracing.tracer.inject(span_context=span.context, format=Format.TEXT_MAP, carrier=carrier)
+            tracer.inject(span_context=span.context, format=Format.TEXT_MAP, carrier=carrier)
         except UnsupportedFormatException:  # a tracer may well have no way to travel
             pass
     return carrier
@@ -209,43 +259,46 @@ def _header(request: Any, name: str) -> Any:
     return (request.headers or {}).get(name) if value is None else value
 
 
+@_unless(idle)
 def task_prerun_handler(task: Any, task_id: str, **_: Any) -> None:
     """Begin the span of a run and make it current until the run is over."""
-    if idle():
-        return
     try:
         request = task.request
-        request.span = span = _begin_run(task, task_id, request, time(), _parent(request))
+        request.span = span = _begin_run(task, task_id, request)
         request.tracing_context = _Run(span)
     except Exception as error:
         report("beginning the span of a Celery task", error)
 
 
-def _begin_run(task: Any, task_id: str, request: Any, started: float, options: dict[str, Any]) -> Span:
-    name = task.name
-    tags = {**_RUN_TAGS, _TASK_NAME: name, _TASK_ID: task_id}
-    if request.retries:
-        tags[_RETRIES] = request.retries
-    published = _header(request, _PUBLISHED_HEADER)
-    if isinstance(published, float):
-        due = published if request.eta is None else max(published, _planned(request.eta))
-        tags[_QUEUE_TIME] = max(0.0, started - due)
-    return opentracing.tracer.start_span(operation_name=f"Celery:run:{name}", tags=tags, **options)
-
-
-def _parent(request: Any) -> dict[str, Any]:
-    """Return what tells ``start_span`` below which span a run is."""
+def _begin_run(task: Any, task_id: str, request: Any, start_time: float | None = None) -> Span:
+    """Begin the span of a run, now or at a time in seconds since the epoch."""
+    tracer, name, tags = opentracing.tracer, task.name, None
+    if getattr(tracer, "records", True) is not False:  # as it is without OpenTelemetry's SDK
+        tags = {**_RUN_TAGS, _TASK_NAME: name, _TASK_ID: task_id}
+        if request.retries:
+            tags[_RETRIES] = request.retries
+        published = _header(request, _PUBLISHED_HEADER)
+        if isinstance(published, float):
+            due = published if request.eta is None else max(published, _planned(request.eta))
+            started = start_time or time()
+            tags[_QUEUE_TIME] = started - due if started > due else 0.0
     delivery = request.delivery_info
-    if delivery and delivery.get("is_eager"):
-        return {"child_of": get_current_span()}
+    is_eager = delivery and delivery.get("is_eager")
+    parent = get_current_span() if is_eager else _caller(request)
+    return tracer.start_span(
+        operation_name=f"Celery:run:{name}",
+        child_of=parent,
+        tags=tags,
+        start_time=start_time,
+        ignore_active_span=parent is None and not is_eager,
+    )
+
+
+def _caller(request: Any) -> Any:
+    """Return the context that a message came with, or ``None``."""
     carrier = _header(request, _CONTEXT_HEADER)
-    context = _extracted(carrier) if carrier else None
-    return {"ignore_active_span": True} if context is None else {"child_of": context}
-
-
-def _extracted(carrier: Any) -> Any:
     try:
-        return opentracing.tracer.extract(Format.TEXT_MAP, carrier)
+        return opentracing.tracer.extract(Format.TEXT_MAP, carrier) if carrier else None
     except UnsupportedFormatException:
         return None
     except Exception as error:
@@ -274,20 +327,30 @@ class _Run(Scope):  # type: ignore[misc]
         except Exception as error:
             report("activating the span of a Celery task", error)
 
-    def raised(self) -> BaseException | None:
+    def _raised(self) -> BaseException | None:
         """Return the exception that leaves the run just now, if one does."""
         error = sys.exc_info()[1]
         return None if error is self._handled else error
+
+    def end(self, retval: Any, state: str | None) -> None:
+        """End the run, with its error if there is one."""
+        error = retval if state == "FAILURE" else self._raised()
+        if state is not None:
+            self._span.set_tag(_STATE, state)
+        if state == "RETRY":
+            self._span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
+        self.__exit__(type(error), error, None if error is None else error.__traceback__)
 
     def close(self) -> None:
         """Leave the scope, and those that the task has left open."""
         scope, self._scope = self._scope, None
         if scope is None:
             return
+        manager = self._manager
+        is_innermost = manager.active is scope
         scope.close()
-        manager, outer = self._manager, self._outer
-        if manager.active is not outer:
-            _close_down_to(outer, manager)
+        if not is_innermost:
+            _close_down_to(self._outer, manager)
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         """End the run, with an exception if there is one."""
@@ -317,25 +380,15 @@ def _close_down_to(outer: Scope | None, manager: ScopeManager) -> None:
         active.close()
 
 
+@_unless(idle)
 def task_postrun_handler(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
     """End the span of a run, whatever became of it."""
-    if idle():
-        return
     try:
         run = vars(task.request).pop("tracing_context", None)
         if run is not None:  # else it has ended already, or began untraced
-            _end_run(run, retval, state)
+            run.end(retval, state)
     except Exception as error:
         report("ending the span of a Celery task", error)
-
-
-def _end_run(run: _Run, retval: Any, state: str | None) -> None:
-    error = retval if state == "FAILURE" else run.raised()
-    if state is not None:
-        run._span.set_tag(_STATE, state)
-    if state == "RETRY":
-        run._span.log_kv({logs.EVENT: "retry", logs.MESSAGE: str(retval)})
-    run.__exit__(type(error), error, None if error is None else error.__traceback__)
 
 
 def finish_current_span(task: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> None:
@@ -362,8 +415,7 @@ def _lost_run(request: Any, error: BaseException) -> Span | None:
 
     if not (isinstance(error, WorkerLostError) and _KILLED.match(str(error)) and request.time_start):
         return None
-    context, started = Context(request.request_dict), request.time_start
-    span = _begin_run(request.task, request.id, context, started, {**_parent(context), "start_time": started})
+    span = _begin_run(request.task, request.id, Context(request.request_dict), request.time_start)
     span.set_tag(_STATE, "FAILURE")
     Span._on_error(span, type(error), error, error.__traceback__)
     return span

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 from celery import Celery, signals
+from celery.app import trace
 from celery.app.task import Task
 from opentracing.mocktracer import MockTracer
 
@@ -102,6 +103,38 @@ def test_reset_leaves_signals_as_they_were() -> None:
     for signal in (signals.before_task_publish, signals.task_prerun, signals.task_postrun):
         assert signal.receivers == []
         assert "_live_receivers" not in vars(signal)
+
+
+def test_a_handler_of_runs_can_be_disconnected_by_its_name(app: Celery, spans: Spans) -> None:
+    """And connected again, also for one task only."""
+    add, process = app.tasks["shop.add"], app.tasks["shop.process"]
+    signals.task_prerun.disconnect(hook.task_prerun_handler)
+    add.apply((1, 2))
+    assert spans() == []
+    signals.task_prerun.connect(hook.task_prerun_handler, sender=add)
+    add.apply((1, 2))
+    process.apply()
+    signals.task_prerun.disconnect(hook.task_prerun_handler, sender=add)
+    add.apply((1, 2))
+    assert operations(spans) == ["Celery:run:shop.add"]
+
+
+def test_a_worker_that_looked_up_how_to_send_a_signal_before_is_traced(app: Celery, spans: Spans) -> None:
+    """As extensions do that run tasks by code of their own."""
+    task, told = app.tasks["shop.add"], []
+    hook.reset_patches()
+    sends = signals.task_prerun.send, trace.send_prerun
+    hook.install_patches()
+    for send in (*sends, signals.task_prerun.send, trace.send_prerun):
+        task.push_request(id="the-id", delivery_info={})
+        told.append([response for _, response in send(task, task_id="the-id", task=task, args=(), kwargs={})])
+        trace.send_postrun(sender=task, task_id="the-id", task=task, state="SUCCESS")
+        task.pop_request()
+    assert operations(spans) == ["Celery:run:shop.add"] * 4
+    assert told == [[None], [None], [None], []]
+    hook.reset_patches()
+    assert trace.send_prerun is sends[1]
+    assert trace.send_prerun(task, task_id="the-id", task=task, args=(), kwargs={}) == []
 
 
 def test_reset_spares_what_others_put_upon_a_signal(app: Celery, spans: Spans) -> None:

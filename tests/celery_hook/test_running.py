@@ -179,6 +179,22 @@ def test_scopes_that_a_task_leaves_open_are_closed(
     assert [span["operation"] for span in spans()] == ["too", "forgotten", "Celery:run:shop.leave_open", "work"]
 
 
+@pytest.mark.parametrize("manager", [ContextVarsScopeManager, ThreadLocalScopeManager])
+def test_a_scope_that_a_task_closes_by_itself_is_closed_once(
+    manager: Any, app: Celery, tracer: MockTracer, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those around it stay open."""
+    monkeypatch.setattr(tracer, "_scope_manager", manager())
+
+    def close() -> None:
+        tracer.scope_manager.active.close()
+
+    with tracer.start_active_span("work") as scope:
+        define(app, close).apply(task_id="the-id")
+        assert tracer.scope_manager.active is scope
+    assert spans()[0] == ran("task", "the-id", parent="work")
+
+
 def test_a_task_in_a_task_keeps_the_order(app: Celery, tracer: MockTracer, spans: Spans) -> None:
     def outer() -> list[str]:
         seen = [get_current_span().operation_name]
