@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
+import hypothesis
 import opentracing
 import pytest
 from opentracing.mocktracer import MockTracer
@@ -17,6 +18,10 @@ from opentracing_instrumentation.config import CONFIG, SETTINGS
 from opentracing_instrumentation.interceptors import ClientInterceptors
 
 pytest_plugins = ["tests.services"]
+
+# How long an example takes says more about the machine than about us.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

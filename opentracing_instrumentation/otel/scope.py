@@ -147,7 +147,10 @@ class ScopeManager(OpenTracingScopeManager):  # type: ignore[misc]
         """
         context = get_current()
         scope: Any = context.get(SCOPE_KEY)
-        if scope is not None and context.get(SPAN_KEY) is scope.current:
+        if scope is None:
+            if SPAN_KEY not in context:
+                return None
+        elif context.get(SPAN_KEY) is scope.current:
             if not scope.is_left:
                 return scope if scope._span is not None else None
             current_context()  # steps over it

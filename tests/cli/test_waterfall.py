@@ -10,7 +10,7 @@ from dataclasses import replace
 import basictracer
 import opentracing
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -334,7 +334,6 @@ HOSTILE = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(HOSTILE, max_size=8), st.integers(1, 200))
 def test_no_list_of_spans_breaks_the_drawing(spans, width):
     lines = drawn(*spans, width=width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opentracing_instrumentation._core.statements import masked, summarize
@@ -118,7 +118,6 @@ COMMENT = INSIDE.map(lambda text: f"/*{text.replace('*/', '')}*/")
 PART = st.one_of(NAME, SIGN, VALUE, COMMENT, st.sampled_from(["%s", ":p", "$1", "(", ")", "[", "]", ","]))
 
 
-@settings(deadline=None)
 @given(st.lists(PART).map(" ".join))
 def test_no_value_is_shown_in_any_statement(statement: str) -> None:
     text = masked(statement)
@@ -127,7 +126,6 @@ def test_no_value_is_shown_in_any_statement(statement: str) -> None:
     assert masked(text) == text
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_masked(text: str) -> None:
     assert len(masked(text)) <= len(text) + 4

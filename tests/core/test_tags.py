@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opentracing_instrumentation._core.tags import REDACTED, is_secret_name, peer_host_tag, redact_query, redact_url
@@ -96,7 +96,6 @@ def test_patterns_match_in_any_case() -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=30),
     st.integers(1, 3),
@@ -116,7 +115,6 @@ def test_a_long_url_takes_time_in_proportion(text: str) -> None:
     redact_url(f"http://h/?next={text * 200_000}%3D", SECRET)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(alphabet="abc&;=#?@/:%x"), st.text(min_size=1, alphabet="xyz"))
 def test_whatever_surrounds_a_secret_it_is_removed(before: str, after: str, secret: str) -> None:
     """Odd text never raises, nor hides the parameter."""

@@ -144,7 +144,7 @@ async def in_tasks(service: Callable[[str], Any], url: str, database: Path, root
 
     await asyncio.gather(*map(serve, roots))
     http.close()
-    await shared.aclose()
+    await getattr(shared, "aclose", shared.close)()  # its name since redis-py 5.0.1
     await engine.dispose()
 
 

@@ -79,7 +79,7 @@ def sent_by(engine: Any, statement: str) -> str:
     """Execute a statement; return what the driver was given."""
     sent: list[str] = []
     with engine.connect() as connection:
-        connection.connection.dbapi_connection.set_trace_callback(sent.append)
+        connection.connection.set_trace_callback(sent.append)
         connection.exec_driver_sql(statement)
     return sent[0]
 

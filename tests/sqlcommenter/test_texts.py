@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from opentracing_instrumentation.sqlcommenter import Commenter, Options, append, parse, serialize, strip
@@ -60,7 +60,6 @@ def told(attributes: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in attributes.items() if value is not None}
 
 
-@settings(deadline=None)
 @given(STATEMENTS, ATTRIBUTES)
 @example("SELECT 1 -- /*a='b'*/", {"c": 1})
 @example("SELECT 'a\\' /*c='d'*/", {"c": 1})
@@ -78,7 +77,6 @@ def test_a_comment_can_be_read_and_taken_out(sql: str, attributes: dict[str, Any
 
 
 @pytest.mark.parametrize("prepend", [False, True])
-@settings(deadline=None)
 @given(sql=STATEMENTS, attributes=ATTRIBUTES)
 @example(sql="/*+ SeqScan(t) */SELECT 1", attributes={"a": "b"})
 @example(sql=" SELECT 1 ; ", attributes={"a": "b"})
@@ -99,7 +97,6 @@ def test_so_can_that_of_a_driver(sql: str, attributes: dict[str, Any], prepend: 
 OF_SQLITE = [part for part in PARTS if not set(part) & set(";$\\")]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(OF_SQLITE)).map(" ".join), ATTRIBUTES)
 def test_a_database_gets_the_same_statement(sql: str, attributes: dict[str, Any]) -> None:
     """SQLite has an opinion on both texts, and it is the same."""
@@ -114,7 +111,6 @@ def test_a_database_gets_the_same_statement(sql: str, attributes: dict[str, Any]
     assert outcome(append(sql, attributes)) == outcome(sql)
 
 
-@settings(deadline=None)
 @given(ATTRIBUTES)
 def test_a_text_says_everything_in_letters_that_mean_nothing_to_a_database(attributes: dict[str, Any]) -> None:
     text = serialize(attributes)
