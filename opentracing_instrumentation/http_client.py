@@ -61,12 +61,13 @@ def before_http_request(request: AbstractRequestWrapper, current_span_extractor:
     Returns:
         the span, which the caller finishes.
 
-    What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without.
+    What interceptors or the tracer's ``inject`` raise is logged once; the request goes on without. Below a span of
+    OpenTelemetry's that is sampled out, the request is asked for nothing: it takes the context along, and that is all.
     """
     parent = current_span_extractor()
-    is_dropped = getattr(parent, "is_dropped", False) is True  # an OpenTelemetry span's: its child has no use for tags
+    is_dropped = getattr(parent, "is_dropped", False) is True  # an OpenTelemetry span's: nobody will look at its child
     span = opentracing.tracer.start_span(
-        operation_name=request.operation,
+        operation_name="" if is_dropped else request.operation,
         child_of=None if parent is None else parent.context,
         tags=_DROPPED_TAGS.copy() if is_dropped else _request_tags(request),
     )
@@ -83,12 +84,8 @@ _DROPPED_TAGS = {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT}
 
 
 def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
-    host, port = request.host_port
-    tags = {
-        standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT,
-        standard.HTTP_URL: redact_url(request.full_url, CONFIG.secret_query_parameters),
-        **peer_tags(host, port and int(port)),
-    }
+    tags = _common_tags(*request.host_port, CONFIG.legacy_peer_tags).copy()
+    tags[standard.HTTP_URL] = redact_url(request.full_url, CONFIG.secret_query_parameters)
     try:
         tags[standard.HTTP_METHOD] = request.method
     except NotImplementedError:  # a wrapper that names its operation in another way
@@ -97,6 +94,12 @@ def _request_tags(request: AbstractRequestWrapper) -> dict[str, Any]:
     if service:
         tags[standard.PEER_SERVICE] = service
     return tags
+
+
+@lru_cache(maxsize=1024)
+def _common_tags(host: str | None, port: int | str | None, _legacy_peer_tags: bool) -> dict[str, Any]:
+    """Return the tags that all requests to a peer have. The dict is shared: copy it, don't change it."""
+    return {standard.SPAN_KIND: standard.SPAN_KIND_RPC_CLIENT, **peer_tags(host, int(port) if port else None)}
 
 
 def _inject(request: AbstractRequestWrapper, span: Span) -> None:
@@ -137,17 +140,17 @@ class AbstractRequestWrapper:
     @property
     def service_name(self) -> str | None:
         """Name of the called service, by the first header of ``CONFIG.callee_name_headers`` that is present."""
-        return self._first_header(CONFIG.callee_name_headers)
+        names = CONFIG.callee_name_headers
+        return self._first_header(names) if names else None
 
     @property
     def operation(self) -> str:
         """Name of the span: the method, with the endpoint that a header of ``CONFIG.callee_endpoint_headers`` names."""
-        endpoint = self._first_header(CONFIG.callee_endpoint_headers)
+        names = CONFIG.callee_endpoint_headers
+        endpoint = self._first_header(names) if names else None
         return self.method if endpoint is None else f"{self.method}:{endpoint}"
 
     def _first_header(self, names: list[str]) -> str | None:
-        if not names:
-            return None
         headers = self._headers
         return next((headers[name] for name in names if headers.get(name) is not None), None)
 

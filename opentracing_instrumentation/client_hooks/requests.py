@@ -8,6 +8,7 @@ stays one span. The span ends when the response's headers are there: a body may 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from opentracing import Span
@@ -96,20 +97,14 @@ class RequestsPatcher(Patcher):
         def host_port(self) -> tuple[str | None, int | None]:
             return host_and_port(self.request.url)
 
-        @property
-        def method(self) -> str:
-            return self.request.method  # type: ignore[no-any-return]
-
-        @property
-        def full_url(self) -> str:
-            return self.request.url  # type: ignore[no-any-return]
+        method = property(attrgetter("request.method"))
+        full_url = property(attrgetter("request.url"))
 
 
 def _resend_count(response: Any) -> int:
-    try:
-        return len(response.raw.retries.history)
-    except (AttributeError, TypeError):  # of an adapter that does without urllib3
-        return 0
+    retries = getattr(getattr(response, "raw", None), "retries", None)  # there is none without urllib3
+    history = getattr(retries, "history", None)
+    return len(history) if isinstance(history, tuple) else 0
 
 
 patcher: RequestsPatcher

@@ -18,6 +18,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context, copy_context
 from itertools import islice
+from operator import attrgetter
 from time import monotonic
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
@@ -181,7 +182,7 @@ def _copied(request: Any) -> Any:
 
 def _copied_headers(headers: Any) -> Any:
     """Return a copy of headers, which are Tornado's or a dict, without Tornado's look at whether they are valid."""
-    if not headers or isinstance(headers, dict):
+    if isinstance(headers, dict):
         return headers.copy()
     copied = type(headers)()
     for name, value in headers.get_all():
@@ -258,14 +259,8 @@ class TornadoRequestWrapper(AbstractRequestWrapper):
     def host_port(self) -> tuple[str | None, int | None]:
         return host_and_port(self._url)
 
-    @property
-    def method(self) -> str:
-        method: str = self.request.method
-        return method
-
-    @property
-    def full_url(self) -> str:
-        return self._url
+    method = property(attrgetter("request.method"))
+    full_url = property(attrgetter("_url"))
 
 
 def traced_fetch_impl(real_fetch_impl: Callable[..., Any]) -> Callable[..., Any]:

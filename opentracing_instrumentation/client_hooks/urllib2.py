@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any, ClassVar, cast
 from wsgiref.headers import Headers
 
@@ -90,9 +91,7 @@ class RequestWrapper(AbstractRequestWrapper):
     def method(self) -> str:
         return self.request.get_method()  # type: ignore[no-any-return]
 
-    @property
-    def full_url(self) -> str:
-        return self.request.full_url  # type: ignore[no-any-return]
+    full_url = property(attrgetter("request.full_url"))
 
 
 patcher: UrllibPatcher

@@ -92,6 +92,16 @@ def test_a_port_given_as_text_is_tagged_as_a_number_and_unknown_peers_not_at_all
     ]
 
 
+def test_requests_to_the_same_peer_have_tags_of_their_own(spans: Spans) -> None:
+    with before_http_request(Request(), lambda: None) as first:
+        first.set_tag("own", 1)
+    before_http_request(Request(), lambda: None).finish()
+    CONFIG.legacy_peer_tags = True
+    before_http_request(Request(), lambda: None).finish()
+    legacy = {"peer.ipv4" if name == "peer.hostname" else name: value for name, value in TAGS.items()}
+    assert [span["tags"] for span in spans()] == [{**TAGS, "own": 1}, TAGS, legacy]
+
+
 def test_settings_name_the_headers_of_service_and_endpoint_at_call_time(spans: Spans) -> None:
     request = Request(svc="stock", op="count")
     before_http_request(request, lambda: None).finish()

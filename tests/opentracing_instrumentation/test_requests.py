@@ -6,6 +6,7 @@ import io
 import logging
 import threading
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import opentracing
@@ -315,6 +316,27 @@ def test_the_function_set_for_the_parent_is_asked_whenever_it_was_set(
         set_current_span_func(lambda: mine)
         requests.get(server.url + "/x")
     assert spans()[0] == {**sent(server, "/x"), "parent": "mine"}
+
+
+@pytest.mark.parametrize("raw", [None, object(), SimpleNamespace(retries=None), SimpleNamespace(retries=3)])
+def test_an_adapter_that_does_without_urllib3_is_traced(tracer: MockTracer, raw: Any) -> None:
+    class Adapter(HTTPAdapter):
+        def get_connection(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(urlopen=lambda **_: None)
+
+        get_connection_with_tls_context = get_connection  # its name in later releases
+
+        def build_response(self, req: Any, resp: Any) -> requests.Response:
+            response = requests.Response()
+            response.status_code, response.url, response.raw = 200, req.url, raw
+            response._content = b"ok"
+            return response
+
+    with requests.Session() as session:
+        session.mount("http://", Adapter())
+        assert session.get("http://stock.example/x").text == "ok"
+    (span,) = tracer.finished_spans()
+    assert (span.tags["http.status_code"], "http.resend_count" in span.tags) == (200, False)
 
 
 def test_a_tracer_that_cannot_inject_sends_the_request_all_the_same(

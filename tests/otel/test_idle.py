@@ -25,6 +25,7 @@ from opentracing_instrumentation.interceptors import ClientInterceptors, OpenTra
 from opentracing_instrumentation.middleware.wsgi import TracingMiddleware
 from opentracing_instrumentation.otel import Span, Tracer
 from opentracing_instrumentation.otel.semconv import Translation
+from opentracing_instrumentation.request_context import get_current_span
 
 from .processes import run
 from .spans import tree
@@ -214,6 +215,24 @@ def test_an_outgoing_request_below_a_span_that_is_sampled_out(dropping: Tracer, 
     assert request.headers["baggage"] == "customer=7"
     assert [span.is_recording for span in seen] == [False]
     assert (translated, CountingSampler.asked) == ([], 0)
+
+
+def test_of_a_request_below_a_span_that_is_sampled_out_nothing_is_asked(dropping: Tracer) -> None:
+    """Not even its name; it just gets the headers."""
+
+    class Silent(http_client.AbstractRequestWrapper):
+        def __init__(self) -> None:
+            self.added: list[str] = []
+
+        def add_header(self, key: str, value: str) -> None:
+            self.added.append(key)
+
+    request = Silent()
+    with dropping.start_active_span("dropped"):
+        http_client.before_http_request(request, get_current_span).finish()
+    assert request.added == ["traceparent"]
+    with pytest.raises(NotImplementedError):
+        http_client.before_http_request(request, get_current_span)
 
 
 def test_statements_below_a_span_that_is_sampled_out(dropping: Tracer, translated: list[Any]) -> None:
