@@ -90,13 +90,11 @@ class SpanContext(opentracing.SpanContext):  # type: ignore[misc]
         return f"<SpanContext {ids} {self.baggage}>"
 
 
-def is_dropped(span: object) -> bool:
+def is_dropped(span: NonRecordingSpan) -> bool:
     """Tell whether a span of OpenTelemetry's was sampled out in this process, and so are its children as a rule.
 
     What to do below a remote span is the sampler's to say.
     """
-    if not isinstance(span, NonRecordingSpan):
-        return False
     identity = span.get_span_context()
     return identity.is_valid and not identity.is_remote and not identity.trace_flags.sampled
 
@@ -110,8 +108,6 @@ class Span(opentracing.Span):  # type: ignore[misc]
 
     #: Whether what is told to the span is kept: worth asking before something is worked out for a tag.
     is_recording: bool
-    #: Whether the span is sampled out, and with it its children: worth asking before a hook works out their tags.
-    is_dropped = False
 
     _context: SpanContext | None = None
     _adds_baggage = False
@@ -126,9 +122,12 @@ class Span(opentracing.Span):  # type: ignore[misc]
         self.kind = kind
         self._span = span
         self._baggage: Any = context.get(BAGGAGE_KEY)
-        self.is_recording = recording = span.is_recording()
-        if not recording:
-            self.is_dropped = is_dropped(span)
+        self.is_recording = span.is_recording()
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the span is sampled out, and its children with it: worth asking before tags are worked out."""
+        return type(self._span) is NonRecordingSpan and is_dropped(self._span)
 
     @property
     def context(self) -> SpanContext:
