@@ -23,7 +23,7 @@ from .suite import CASES
 
 ROUNDS, QUICK_ROUNDS = 300, 60
 BLOCK = 0.002  # seconds
-CAPTION = "Microseconds: of the call itself, and what tracing adds to it; budgets in brackets."
+CAPTION = "Microseconds: of the call itself, and what tracing adds to it; in brackets, budgets for this machine."
 
 PACKAGES = (
     "opentracing_instrumentation",
@@ -76,7 +76,7 @@ def print_table(results: Sequence[Result], about: dict[str, Any], console: Conso
             result.name,
             *(f"{microseconds:.1f}" for microseconds in (result.bare, result.ours, result.theirs)),
             _judged(f"{result.ratio:.2f} ({result.ratio_budget:g})", "ratio" in result.over),
-            _judged(f"{result.idle:.2f} ({result.idle_budget:g})", "idle" in result.over),
+            _judged(f"{result.idle:.2f} ({result.idle_budget:.1f})", "idle" in result.over),
             _judged("over" if result.over else "ok", bool(result.over)),
         )
     console.print(about["command"], "-", about["python"], "-", about["machine"], highlight=False)

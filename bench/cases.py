@@ -36,7 +36,7 @@ class Case(ABC):
     Attributes:
         name: for the table and for ``--only``.
         ratio: budget: what ours may add to a call, as a share of what theirs adds.
-        idle: budget: what ours may add to a call while no tracer is set, in microseconds.
+        idle: budget: what ours may add to a call while no tracer is set, in microseconds; see `YARDSTICK`.
         has_parent: whether the call is made under an active span, as client calls are; servers get it in headers.
     """
 

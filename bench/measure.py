@@ -38,6 +38,12 @@ def costs(bare: Variant, variants: Mapping[str, Variant], rounds: int, block: fl
     return {"bare": median(times["bare"] for times in measured), **added}
 
 
+def cost(call: Call, times: int = 100, rounds: int = 30) -> float:
+    """Return what a call costs by itself, in a loop of its own, in seconds: the median of some rounds."""
+    with _garbage_left():
+        return median(_repeat(call, times) for _ in range(rounds)) / times
+
+
 def _round(variants: Mapping[str, Variant], turn: int, calls: int) -> dict[str, float]:
     gc.collect()
     names = list(variants)
