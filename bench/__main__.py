@@ -69,8 +69,8 @@ def as_json(results: Sequence[Result], about: dict[str, Any]) -> str:
 def print_table(results: Sequence[Result], about: dict[str, Any], console: Console) -> None:
     """Print the results, readable on 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=CAPTION)
-    for title in "case", "call", "ours", "theirs", "ratio", "no tracer", "verdict":
-        table.add_column(title, justify="left" if title in ("case", "verdict") else "right", no_wrap=True)
+    for title in "case", "call", "ours", "theirs", "ratio", "no tracer", "":
+        table.add_column(title, justify="left" if title in ("case", "") else "right", no_wrap=True)
     for result in results:
         table.add_row(
             result.name,

@@ -4,9 +4,10 @@
 used for tasks that only the worker knows. The signal ``before_task_publish`` gives the last sight of a message's
 headers, in which the span's context travels. In the worker, ``task_prerun`` and ``task_postrun`` enclose each run in
 every pool, whatever becomes of it (success, failure, retry, ``Ignore``, ``Reject``, a time limit), and both are sent by
-the thread that runs it. A worker process that is killed sends nothing any more: its parent's ``Request.on_failure``
-tells of the run that was lost. At a hard time limit the process is asked to end first, and so ends the run by itself,
-with ``SystemExit``; a task that does not come back to Python in time is lost untold.
+the thread that runs it, through ``send_prerun`` and ``send_postrun``: these call our handler straight, if it is the
+only one. A worker process that is killed sends nothing any more: its parent's ``Request.on_failure`` tells of the run
+that was lost. At a hard time limit the process is asked to end first, and so ends the run by itself, with
+``SystemExit``; a task that does not come back to Python in time is lost untold.
 
 A retry repeats the context that the task came with: all attempts are siblings. A task that comes without a context is
 the root of a trace.
