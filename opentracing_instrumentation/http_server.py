@@ -38,8 +38,8 @@ def before_request(request: AbstractRequestWrapper, tracer: Tracer | None = None
         if idle():
             return tracer.start_span()
     try:
-        names = getattr(tracer, "header_names", None)  # of the only headers that it reads, if it tells
-        headers = request.headers if names is None else request._selected(names)
+        names = getattr(tracer, "header_names", None)  # of the only headers that it reads, as OpenTelemetry's tells
+        headers = request._selected(names) if type(names) is tuple else request.headers
         carrier = headers if type(headers) is dict else dict(headers.items())
         parent = tracer.extract(format=Format.HTTP_HEADERS, carrier=carrier)
     except Exception:

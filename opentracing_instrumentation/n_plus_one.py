@@ -281,11 +281,13 @@ def observe(
     Thread- and async-safe.
     """
     try:
+        threshold, inside = CONFIG.n_plus_one_threshold, _inside.get()
+        if not (threshold or inside or _everywhere):
+            return
         if is_mysql and '"' in statement:
             statement = masked(statement, mysql=True)
         unwrap = getattr(parent, "unwrap", None)
         span = parent if unwrap is None else unwrap()  # what stands for one and the same may be made anew each time
-        threshold = CONFIG.n_plus_one_threshold
         if threshold:
             tally = _watch.tallies.get(span)
             similar = None if tally is None else tally.by_text.get(statement)
@@ -297,9 +299,8 @@ def observe(
                 found = _watch.found(tally, similar, explain, context)
             if found is not None:
                 _tell(parent, *found)
-        if _everywhere or _inside.get():
-            for block in (*_everywhere, *_inside.get()):
-                block.add(parent, span, statement, seconds, explain, context)
+        for block in (*_everywhere, *inside):
+            block.add(parent, span, statement, seconds, explain, context)
     except Exception as error:
         report("counting the statements below a span", error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import string
 from typing import Any
+from unittest.mock import MagicMock
 from wsgiref.util import request_uri, setup_testing_defaults
 
 import opentracing
@@ -135,6 +136,16 @@ def test_a_tracer_that_tells_which_headers_it_reads_gets_what_a_wrapper_says_of_
     before_request(WSGIRequestWrapper(environment(HTTP_X_TRACE="6"), {"x-trace": "7"}), tracer)
     before_request(Bare(), tracer)
     assert tracer.carriers == [{"x-trace": "7"}, {"x-trace": "7"}, {"X-Trace": "7"}]
+
+
+def test_a_mock_for_a_tracer_gets_all_headers() -> None:
+    """It has every attribute; that does not make it one which tells what it reads."""
+    tracer = MagicMock()
+    before_request(WSGIRequestWrapper.from_wsgi_environ(environment(HTTP_X_TRACE="7", HTTP_X_FOO="bar")), tracer)
+    carrier = tracer.extract.call_args.kwargs["carrier"]
+    assert carrier["x-trace"] == "7"
+    assert carrier["x-foo"] == "bar"
+    assert tracer.start_span.call_args.kwargs["tags"]["http.method"] == "GET"
 
 
 def test_of_the_headers_only_the_items_are_needed(spans: Spans) -> None:
