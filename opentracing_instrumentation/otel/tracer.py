@@ -124,7 +124,8 @@ class Tracer(opentracing.Tracer):  # type: ignore[misc]
     @property
     def header_names(self) -> tuple[str, ...] | None:
         """Names, in lower case, of the only headers that :meth:`extract` looks at; ``None`` if it may look at any."""
-        return propagation.W3C_HEADERS if propagation.is_w3c(self._textmap()) else None
+        is_ours = type(self).extract is Tracer.extract
+        return propagation.W3C_HEADERS if is_ours and propagation.is_w3c(self._textmap()) else None
 
     def _says_nothing(self, context: Context) -> bool:
         """Tell whether there is nothing in a context that would be injected, and nobody who would look at a request."""

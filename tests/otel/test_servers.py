@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.propagators.b3 import B3SingleFormat
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -122,3 +123,28 @@ def test_a_url_that_cannot_be_told_is_reported_and_the_request_traced(
     assert span.attributes == {**told, "url.path": "[unknown]"}
     assert "the URL of " in caplog.text
     assert "Broken" in caplog.text
+
+
+def test_any_propagator_finds_its_headers(provider: TracerProvider, exporter: InMemorySpanExporter) -> None:
+    """Those of W3C are handed to its propagator alone; any other may look at all."""
+    environ = {**ENVIRON, "HTTP_BAGGAGE": "k=v", "HTTP_B3": f"{12:032x}-{13:016x}-1"}
+    b3 = Tracer(provider, propagator=B3SingleFormat())
+    assert b3.header_names is None
+    assert begun(b3, WSGIRequestWrapper.from_wsgi_environ(environ)).context.trace_id == 12
+    w3c = Tracer(provider)
+    assert w3c.header_names == ("traceparent", "tracestate", "baggage")
+    assert begun(w3c, WSGIRequestWrapper.from_wsgi_environ(environ)).context.baggage == {"k": "v"}
+    assert [span.parent.span_id for span in exporter.get_finished_spans() if span.parent] == [13, 11]
+
+
+def test_a_tracer_with_an_extract_of_its_own_gets_all_headers(provider: TracerProvider) -> None:
+    carriers: list[Any] = []
+
+    class Noting(Tracer):
+        def extract(self, format: Any, carrier: Any) -> Any:  # noqa: A002
+            carriers.append(carrier)
+            return super().extract(format, carrier)
+
+    span = begun(Noting(provider), WSGIRequestWrapper.from_wsgi_environ({**ENVIRON, "HTTP_X_REQUEST": "7"}))
+    assert [carrier["x-request"] for carrier in carriers] == ["7"]
+    assert span.context.trace_id == 10
