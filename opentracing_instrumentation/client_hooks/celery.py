@@ -32,6 +32,7 @@ from .._core.calls import FlowDescription, idle, idle_client, instrument
 from .._core.patching import CallPatch, ListenPatch, Patch, Patcher, ReplacePatch, trace
 from .._core.safety import report
 from ..request_context import current_span, get_current_span
+from ..utils import start_child_span
 
 _CONTEXT_HEADER = "parent_span_context"
 _PUBLISHED_HEADER = "parent_span_published"  # seconds since the epoch
@@ -207,11 +208,8 @@ def _publishing_span(task_name: str) -> Span | None:
     parent = current_span()
     if getattr(parent, "is_dropped", False) is True and parent is opentracing.tracer.active_span:
         return None
-    return opentracing.tracer.start_span(
-        operation_name=f"Celery:apply_async:{task_name}",
-        child_of=None if parent is None else parent.context,
-        tags={**_PUBLISH_TAGS, _TASK_NAME: task_name},
-    )
+    tags = {**_PUBLISH_TAGS, _TASK_NAME: task_name}
+    return start_child_span(f"Celery:apply_async:{task_name}", parent=parent, tags=tags)
 
 
 def _tag_id(span: Span, result: Any) -> None:
@@ -281,8 +279,7 @@ def _begin_run(task: Any, task_id: str, request: Any, start_time: float | None =
         published = _header(request, _PUBLISHED_HEADER)
         if isinstance(published, float):
             due = published if request.eta is None else max(published, _planned(request.eta))
-            started = start_time or time()
-            tags[_QUEUE_TIME] = started - due if started > due else 0.0
+            tags[_QUEUE_TIME] = max(0.0, (start_time or time()) - due)
     delivery = request.delivery_info
     is_eager = delivery and delivery.get("is_eager")
     parent = get_current_span() if is_eager else _caller(request)
